@@ -1,0 +1,1 @@
+"""Measure both packages against eager PyTorch and every other choice a user has."""

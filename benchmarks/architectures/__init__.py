@@ -9,8 +9,9 @@ from __future__ import annotations
 from benchmarks.architectures.base import Architecture, Built, Call, Kind, seeded
 from benchmarks.architectures.timm_models import TIMM
 from benchmarks.architectures.torchvision_models import TORCHVISION
+from benchmarks.architectures.transformers_models import TRANSFORMERS
 
-ARCHITECTURES: tuple[Architecture, ...] = (*TIMM, *TORCHVISION)
+ARCHITECTURES: tuple[Architecture, ...] = (*TIMM, *TORCHVISION, *TRANSFORMERS)
 BY_NAME: dict[str, Architecture] = {row.name: row for row in ARCHITECTURES}
 
 __all__ = ["ARCHITECTURES", "BY_NAME", "Architecture", "Built", "Call", "Kind", "seeded"]

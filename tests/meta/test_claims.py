@@ -1,0 +1,51 @@
+"""Each claim of a source document is answered by something that exists, or is openly planned."""
+
+from __future__ import annotations
+
+import ast
+import tomllib
+from typing import Any
+
+import pytest
+
+from tests.meta.repository import ROOT, parse
+
+SEEDS = ROOT / "seeds"
+CLAIMS: list[dict[str, Any]] = tomllib.loads(
+    (SEEDS / "claims.toml").read_text(encoding="utf-8")
+)["claim"]
+
+
+def claim_id(claim: dict[str, Any]) -> str:
+    return str(claim["id"])
+
+
+def test_claims_have_unique_ids() -> None:
+    ids = [claim["id"] for claim in CLAIMS]
+
+    assert len(set(ids)) == len(ids)
+
+
+def test_every_document_has_a_digest_and_a_claim() -> None:
+    digests = {path.stem for path in SEEDS.glob("0*.md")}
+
+    assert {claim["document"] for claim in CLAIMS} == digests
+
+
+@pytest.mark.parametrize("claim", CLAIMS, ids=claim_id)
+def test_a_claim_is_answered_or_planned(claim: dict[str, Any]) -> None:
+    expected = {"answered": "answer", "planned": "issue"}[claim["status"]]
+
+    assert set(claim) == {"id", "document", "claim", "owed", "status", expected}
+
+
+@pytest.mark.parametrize(
+    "claim", [claim for claim in CLAIMS if claim["status"] == "answered"], ids=claim_id
+)
+def test_what_answers_a_claim_exists(claim: dict[str, Any]) -> None:
+    file, _, name = claim["answer"].partition("::")
+
+    path = ROOT / file
+    assert path.is_file()
+    functions = {node.name for node in ast.walk(parse(path)) if isinstance(node, ast.FunctionDef)}
+    assert name in functions

@@ -1,0 +1,74 @@
+"""What the documents say can be done: snippets run, links and commands exist."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.meta.repository import ROOT
+
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CHANGELOG.md"]
+SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\[[^\]]*\]\((?!https?://)([^)#\s]+)")
+TARGET = re.compile(r"\bmake ([a-z]+)\b")
+
+
+def relative(path: Path) -> str:
+    return str(path.relative_to(ROOT))
+
+
+def padded(document: str) -> str:
+    """The snippets of a document at their own line numbers, so a traceback points into it."""
+    lines = [""] * document.count("\n")
+    for match in SNIPPET.finditer(document):
+        start = document[: match.start(1)].count("\n")
+        code = match.group(1).splitlines()
+        lines[start : start + len(code)] = code
+    return "\n".join(lines) + "\n"
+
+
+with_snippets = [path for path in DOCUMENTS if SNIPPET.search(path.read_text(encoding="utf-8"))]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("document", with_snippets, ids=relative)
+def test_every_snippet_runs(
+    document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A real file, not `exec` of a string: speculation needs the source of what it converts.
+    name = f"snippets_of_{document.stem}".replace("-", "_")
+    file = tmp_path / f"{name}.py"
+    file.write_text(padded(document.read_text(encoding="utf-8")), encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    spec = importlib.util.spec_from_file_location(name, file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, name, module)
+
+    spec.loader.exec_module(module)
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_every_link_leads_somewhere(document: Path) -> None:
+    links = LINK.findall(document.read_text(encoding="utf-8"))
+
+    assert not [link for link in links if not (document.parent / link).exists()]
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
+def test_every_make_command_exists(document: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, re.MULTILINE))
+    code = re.findall(r"`[^`]+`|```.*?```", document.read_text(encoding="utf-8"), re.DOTALL)
+
+    assert set(TARGET.findall("\n".join(code))) <= targets
+
+
+def test_the_test_command_is_the_same_for_people_and_for_ci() -> None:
+    assert "make test" in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert re.search(r"make .*\btest\b", (ROOT / ".ci" / "run").read_text(encoding="utf-8"))

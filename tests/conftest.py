@@ -55,9 +55,8 @@ def ambient() -> Ambient:
 
 
 def _monitoring_tools() -> tuple[str | None, ...]:
-    if sys.version_info < (3, 12):
-        return ()
-    return tuple(sys.monitoring.get_tool(tool) for tool in range(6))
+    monitoring = getattr(sys, "monitoring", None)  # from Python 3.12 on
+    return tuple(monitoring.get_tool(tool) for tool in range(6)) if monitoring else ()
 
 
 @pytest.fixture(autouse=True)

@@ -11,9 +11,9 @@ import pytest
 from tests.meta.repository import ROOT, parse
 
 SEEDS = ROOT / "seeds"
-CLAIMS: list[dict[str, Any]] = tomllib.loads(
-    (SEEDS / "claims.toml").read_text(encoding="utf-8")
-)["claim"]
+CLAIMS: list[dict[str, Any]] = tomllib.loads((SEEDS / "claims.toml").read_text(encoding="utf-8"))[
+    "claim"
+]
 
 
 def claim_id(claim: dict[str, Any]) -> str:

@@ -37,4 +37,4 @@ def test_every_suppression_names_its_rule_and_its_reason() -> None:
         if (match := SUPPRESSION.search(line)) and not EXPLAINED.match(match["rest"])
     ]
 
-    assert not bare, "write `# noqa: RULE - why` or `# type: ignore[rule]  # why`"
+    assert not bare, "name the rule and, after a second `#` or a dash, the reason"

@@ -1,0 +1,1 @@
+"""A `Schedule` -> something that runs: serial, threads, recorder, cuda."""

@@ -1,0 +1,1 @@
+"""The CUDA backend: drivers, emission, capture, conditional nodes."""

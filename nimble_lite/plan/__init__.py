@@ -1,0 +1,1 @@
+"""A `TaskGraph` -> a checked `Schedule`: streams, order, waits, memory."""

@@ -1,0 +1,1 @@
+"""A `GraphModule` or a callable -> a `TaskGraph`: what runs, and what each task reads and writes."""

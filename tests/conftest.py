@@ -61,8 +61,10 @@ def _monitoring_tools() -> tuple[str | None, ...]:
 
 @pytest.fixture(autouse=True)
 def reproducible_and_clean() -> Iterator[None]:
-    """Seed every generator before the test; compare the ambient state after it."""
+    """Start every test from the same state; hold it to leaving that state behind."""
     torch.set_num_threads(1)
+    torch.set_grad_enabled(True)
+    torch.set_default_dtype(torch.float32)
     random.seed(SEED)
     np.random.seed(SEED)
     torch.manual_seed(SEED)

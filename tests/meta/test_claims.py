@@ -10,6 +10,8 @@ import pytest
 
 from tests.meta.repository import ROOT, parse
 
+pytestmark = pytest.mark.tiny
+
 SEEDS = ROOT / "seeds"
 CLAIMS: list[dict[str, Any]] = tomllib.loads((SEEDS / "claims.toml").read_text(encoding="utf-8"))[
     "claim"

@@ -4,7 +4,11 @@ from __future__ import annotations
 
 import re
 
+import pytest
+
 from tests.meta.repository import ROOT, committed_files, python_files
+
+pytestmark = pytest.mark.tiny
 
 # A person's or a machine's own folders, spelled so that this file does not match itself.
 MACHINE_PATH = re.compile(r"(?<![\w.-])/(?:w[o]rk|r[o]ot|h[o]me|U[s]ers|f[a]rm)/")

@@ -12,6 +12,8 @@ import pytest
 
 from tests.meta.repository import PACKAGES, ROOT, imports, module_name, parse, python_files
 
+pytestmark = pytest.mark.tiny
+
 ORDER = {
     "janus_lite": """
         errors config

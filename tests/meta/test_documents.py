@@ -14,6 +14,7 @@ from tests.meta.repository import ROOT
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CHANGELOG.md"]
 SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\((?!https?://)([^)#\s]+)")
+FILE = re.compile(r"`((?:janus_lite|nimble_lite|benchmarks|tests|docs|seeds|examples)/[\w/.-]+)`")
 TARGET = re.compile(r"\bmake ([a-z]+)\b")
 
 
@@ -55,9 +56,10 @@ def test_every_snippet_runs(
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)
 def test_every_link_leads_somewhere(document: Path) -> None:
-    links = LINK.findall(document.read_text(encoding="utf-8"))
+    text = document.read_text(encoding="utf-8")
 
-    assert not [link for link in links if not (document.parent / link).exists()]
+    assert not [link for link in LINK.findall(text) if not (document.parent / link).exists()]
+    assert not [file for file in FILE.findall(text) if not (ROOT / file).exists()]
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)

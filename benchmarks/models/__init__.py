@@ -1,0 +1,1 @@
+"""Model families that no package ships, one per file."""

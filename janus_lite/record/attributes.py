@@ -1,0 +1,282 @@
+"""Attribute access, step by step as CPython does it, so that each step can be noted.
+
+For an outside object every dict that was consulted becomes an assumption, also where the name was
+absent. For an object made in the run only the classes matter. Python-level descriptors,
+`__getattr__` and `__getattribute__` run as twins.
+"""
+
+from __future__ import annotations
+
+import enum
+import types
+from typing import Any
+
+import torch
+
+from janus_lite.errors import Code
+from janus_lite.record.contracts import RUN_LOCAL_TYPES, VALUE_TYPES
+from janus_lite.record.heap import SCALARS, class_dict, instance_dict
+from janus_lite.record.session import Session
+from janus_lite.record.source import Source
+
+_GENERIC_OWNERS: tuple[type, ...] = (
+    object,
+    types.ModuleType,
+    types.FunctionType,
+    types.MethodType,
+    types.BuiltinFunctionType,
+)
+_CALLABLE_DESCRIPTORS = (
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+    types.ClassMethodDescriptorType,
+)
+_MISSING = object()
+
+
+def load(session: Session, owner: Any, name: str) -> Any:
+    """`owner.name`."""
+    cls = type(owner)
+    if isinstance(owner, torch.Tensor):
+        return _load_from_tensor(session, owner, name)
+    if cls in VALUE_TYPES or cls in RUN_LOCAL_TYPES:
+        return _load_from_super(session, owner, name) if cls is super else getattr(owner, name)
+    if isinstance(owner, type):
+        return _load_from_class(session, owner, name)
+    getter_class, getter = session.heap.class_attribute(cls, "__getattribute__")
+    if isinstance(getter, types.FunctionType):
+        return _load_by_getattribute(session, owner, name, getter)
+    if getter_class in _GENERIC_OWNERS:
+        return _load_generic(session, owner, name)
+    found = getattr(owner, name)
+    if session.heap.source_of(owner) is not None and not callable(found):
+        session.stop(Code.UNKNOWN_OBJECT, f"`.{name}` of a {cls.__qualname__}, which C code keeps")
+    return found
+
+
+def _load_by_getattribute(
+    session: Session, owner: Any, name: str, getter: types.FunctionType
+) -> Any:
+    try:
+        return session.call(getter, (owner, name), {})
+    except AttributeError:
+        return _load_by_getattr(session, owner, name)
+
+
+def _load_generic(session: Session, owner: Any, name: str) -> Any:
+    cls = type(owner)
+    heap = session.heap
+    source = heap.source_of(owner)
+    found_in, raw = heap.class_attribute(cls, name)
+    if source is not None:
+        heap.type_of(owner, source)
+    if found_in is not None and _is_data_descriptor(raw):
+        return _bind(session, raw, owner, cls, name)
+    table = instance_dict(owner)
+    if table is not None:
+        if source is not None:
+            heap.entry(heap.dict_source(source, owner, table), table, name)  # type: ignore[arg-type]
+        value = table.get(name, _MISSING)
+        if value is not _MISSING:
+            return value
+    if found_in is not None:
+        return _bind(session, raw, owner, cls, name)
+    return _load_by_getattr(session, owner, name)
+
+
+def _load_by_getattr(session: Session, owner: Any, name: str) -> Any:
+    cls = type(owner)
+    _, fallback = session.heap.class_attribute(cls, "__getattr__")
+    if fallback is torch.nn.Module.__getattr__:
+        return _load_from_module(session, owner, name)
+    if isinstance(fallback, types.FunctionType):
+        return session.call(fallback, (owner, name), {})
+    if isinstance(owner, types.ModuleType) and "__getattr__" in vars(owner):
+        return session.call(vars(owner)["__getattr__"], (name,), {})
+    return getattr(owner, name)  # raises what Python raises
+
+
+def _load_from_module(session: Session, owner: torch.nn.Module, name: str) -> Any:
+    """`nn.Module.__getattr__`: parameters, then buffers, then submodules."""
+    heap = session.heap
+    source = heap.source_of(owner)
+    own = instance_dict(owner)
+    assert own is not None
+    for kind in ("_parameters", "_buffers", "_modules"):
+        table = own.get(kind)
+        if not isinstance(table, dict):
+            continue
+        if source is not None:
+            owner_dict = heap.dict_source(source, owner, own)
+            heap.entry(owner_dict, own, kind)  # type: ignore[arg-type]
+            table_source = heap.source_of(table)
+            assert table_source is not None
+            heap.entry(table_source, table, name)
+        if name in table:
+            return table[name]
+    return getattr(owner, name)  # raises what Python raises
+
+
+def _is_data_descriptor(raw: object) -> bool:
+    cls = type(raw)
+    return hasattr(cls, "__set__") or hasattr(cls, "__delete__")
+
+
+def _bind(session: Session, raw: Any, owner: Any, cls: type, name: str) -> Any:
+    """What `raw`, found on the class, becomes on the instance."""
+    if isinstance(raw, types.FunctionType):
+        return types.MethodType(raw, owner)
+    if isinstance(raw, property):
+        if raw.fget is None:
+            return getattr(owner, name)
+        return session.call(raw.fget, (owner,), {})
+    if isinstance(raw, staticmethod):
+        return raw.__func__
+    if isinstance(raw, classmethod):
+        return types.MethodType(raw.__func__, cls)
+    if isinstance(raw, types.MemberDescriptorType):
+        value = raw.__get__(owner, cls)
+        session.heap.field(owner, name, value)
+        return value
+    if isinstance(raw, types.GetSetDescriptorType):
+        return _load_getset(session, raw, owner, cls, name)
+    if isinstance(raw, _CALLABLE_DESCRIPTORS):
+        return raw.__get__(owner, cls)
+    getter_class, getter = session.heap.class_attribute(type(raw), "__get__")
+    if isinstance(getter, types.FunctionType):
+        return session.call(getter, (raw, owner, cls), {})
+    if getter_class is not None:
+        session.stop(Code.UNKNOWN_CALL, f"descriptor `{cls.__qualname__}.{name}`")
+        return getattr(owner, name)
+    return _constant(session, raw, f"{cls.__qualname__}.{name}")
+
+
+def _load_getset(
+    session: Session, raw: types.GetSetDescriptorType, owner: Any, cls: type, name: str
+) -> Any:
+    value = raw.__get__(owner, cls)
+    source = session.heap.source_of(owner)
+    if name == "__dict__" and source is not None:
+        session.heap.dict_source(source, owner, value)
+    elif name != "__class__":
+        session.heap.field(owner, name, value)
+    return value
+
+
+def _constant(session: Session, value: Any, label: str) -> Any:
+    """A class attribute: its class dict's entry is noted, the object is held by identity."""
+    if isinstance(value, torch.Tensor):
+        session.stop(Code.UNKNOWN_TENSOR, f"`{label}` is a tensor on a class")
+    elif type(value) not in SCALARS:
+        session.heap.pin(value, label)
+    return value
+
+
+def _load_from_class(session: Session, owner: type, name: str) -> Any:
+    meta = type(owner)
+    if issubclass(meta, enum.EnumMeta):
+        session.heap.class_attribute(owner, name)
+        return getattr(owner, name)
+    _, getter = session.heap.class_attribute(meta, "__getattribute__")
+    in_meta, _ = session.heap.class_attribute(meta, name)
+    found_in, raw = session.heap.class_attribute(owner, name)
+    if isinstance(getter, types.FunctionType) or (
+        found_in is None and isinstance(class_attribute(meta, "__getattr__"), types.FunctionType)
+    ):
+        session.stop(Code.UNKNOWN_CALL, f"metaclass attribute access on `{owner.__qualname__}`")
+        return getattr(owner, name)
+    if found_in is None or in_meta not in (None, type, object):
+        return getattr(owner, name)
+    if isinstance(raw, torch.Tensor):
+        return _constant(session, raw, f"{owner.__qualname__}.{name}")
+    if _is_c_level(type(raw)):
+        value = getattr(owner, name)
+        if not isinstance(raw, classmethod | staticmethod | types.FunctionType | property):
+            return _constant(session, value, f"{owner.__qualname__}.{name}")
+        return value
+    getter_class, get = session.heap.class_attribute(type(raw), "__get__")
+    if isinstance(get, types.FunctionType):
+        return session.call(get, (raw, None, owner), {})
+    return _constant(session, raw, f"{owner.__qualname__}.{name}")
+
+
+def class_attribute(cls: type, name: str) -> object:
+    """The raw attribute along the MRO, `None` when absent."""
+    for owner in cls.__mro__:
+        table = class_dict(owner)
+        if name in table:
+            return table[name]
+    return None
+
+
+def _is_c_level(cls: type) -> bool:
+    return not cls.__flags__ & (1 << 9) or cls.__module__ in ("builtins", "functools")
+
+
+def _load_from_super(session: Session, owner: Any, name: str) -> Any:
+    start, instance, cls = owner.__thisclass__, owner.__self__, owner.__self_class__
+    if name == "__class__" or instance is None:
+        return getattr(owner, name)
+    mro = cls.__mro__
+    for parent in mro[mro.index(start) + 1 :]:
+        table = class_dict(parent)
+        if name in table:
+            _, raw = session.heap.class_attribute(parent, name)
+            if instance is cls:  # a class method's `super()`
+                return getattr(owner, name)
+            if isinstance(raw, property | types.FunctionType | staticmethod | classmethod):
+                return _bind(session, raw, instance, cls, name)
+            return getattr(owner, name)
+        session.heap.class_attribute(parent, name)
+    return getattr(owner, name)
+
+
+def _load_from_tensor(session: Session, owner: torch.Tensor, name: str) -> Any:
+    cls = type(owner)
+    found_in, raw = session.heap.class_attribute(cls, name)
+    if found_in is None:
+        if name in (instance_dict(owner) or {}) and session.tape.input_source(owner) is not None:
+            session.stop(Code.UNSUPPORTED_TENSOR, f"Python attribute `.{name}` of an outside tensor")
+        return getattr(owner, name)
+    if isinstance(raw, types.FunctionType):
+        return types.MethodType(raw, owner)
+    if isinstance(raw, property) and isinstance(raw.fget, types.FunctionType):
+        return session.call(raw.fget, (owner,), {})
+    return getattr(owner, name)
+
+
+# ------------------------------------------------------------------------------ stores
+
+
+def store(session: Session, owner: Any, name: str, value: Any) -> None:
+    """`owner.name = value`: plain on objects made in the run, an outside write otherwise."""
+    if not _is_fresh(session, owner):
+        _refuse_write(session, owner, f".{name} = ...")
+        setattr(owner, name, value)
+        return
+    _, setter = session.heap.class_attribute(type(owner), "__setattr__")
+    if isinstance(setter, types.FunctionType):
+        session.call(setter, (owner, name, value), {})
+        return
+    _, raw = session.heap.class_attribute(type(owner), name)
+    if isinstance(raw, property) and isinstance(raw.fset, types.FunctionType):
+        session.call(raw.fset, (owner, value), {})
+        return
+    setattr(owner, name, value)
+
+
+def delete(session: Session, owner: Any, name: str) -> None:
+    """`del owner.name`."""
+    if not _is_fresh(session, owner):
+        _refuse_write(session, owner, f".{name} (deleted)")
+    delattr(owner, name)
+
+
+def _is_fresh(session: Session, owner: Any) -> bool:
+    outside = (torch.Tensor, type, types.ModuleType, types.FunctionType)
+    return session.heap.source_of(owner) is None and not isinstance(owner, outside)
+
+
+def _refuse_write(session: Session, owner: Any, what: str) -> None:
+    source: Source | str = session.heap.source_of(owner) or type(owner).__name__
+    session.stop(Code.OUTSIDE_WRITE, f"writes `{source}{what}`")

@@ -1,0 +1,585 @@
+"""Calls: Python functions run as twins, leaves by contract, everything else stops the trace."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import enum
+import functools
+import inspect
+import logging
+import types
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from janus_lite.errors import Code
+from janus_lite.record import attributes
+from janus_lite.record.contracts import (
+    DENIED_METHODS,
+    HOST_EFFECTS,
+    READS,
+    RUN_LOCAL_TYPES,
+    VALUE_TYPES,
+    Contract,
+    python_leaves,
+    table,
+)
+from janus_lite.record.heap import SCALARS, instance_dict
+from janus_lite.record.session import Session
+from janus_lite.torch_internals import TORCH_BUILTINS
+
+Arguments = tuple[Any, ...]
+Keywords = dict[str, Any]
+_C_FUNCTIONS = (
+    types.BuiltinFunctionType,
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+    types.MethodWrapperType,
+    types.ClassMethodDescriptorType,
+)
+_BUILTIN_BASES = (dict, list, set, frozenset, tuple, str, int, float, deque)
+_LRU_CACHE = type(functools.lru_cache(lambda: None))
+_MODULE_CALL = torch.nn.Module.__call__
+_HOOK_TABLES = ("_backward_hooks", "_backward_pre_hooks", "_forward_hooks", "_forward_pre_hooks")
+_GLOBAL_HOOKS = (
+    "_global_backward_pre_hooks",
+    "_global_backward_hooks",
+    "_global_forward_hooks",
+    "_global_forward_pre_hooks",
+)
+_TORCH_FUNCTION_TESTS: frozenset[object] = frozenset(
+    getattr(torch.overrides, name)
+    for name in ("has_torch_function", "has_torch_function_unary", "has_torch_function_variadic")
+)
+
+
+def call(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """`function(*args, **kwargs)`."""
+    if session.is_stopped:
+        return function(*args, **kwargs)
+    kind = type(function)
+    if kind is types.FunctionType:
+        return _call_function(session, function, args, kwargs)
+    if kind is types.MethodType:
+        return call(session, function.__func__, (function.__self__, *args), kwargs)
+    if isinstance(function, type):
+        return _construct(session, function, args, kwargs)
+    if isinstance(function, _C_FUNCTIONS):
+        return _call_builtin(session, function, args, kwargs)
+    if kind is functools.partial:
+        return _call_partial(session, function, args, kwargs)
+    if kind is _LRU_CACHE:
+        return _call_memo(session, function, args, kwargs)
+    return _call_object(session, function, args, kwargs)
+
+
+# -------------------------------------------------------------------------- Python functions
+
+
+def _call_function(
+    session: Session, function: types.FunctionType, args: Arguments, kwargs: Keywords
+) -> Any:
+    if (contract := python_leaves().get(function)) is not None:
+        return _call_leaf(session, function, contract, args, kwargs)
+    if function in HOST_EFFECTS:
+        session.stop(Code.HOST_EFFECT, f"calls `{function.__qualname__}`")
+        return function(*args, **kwargs)
+    if function in SPECIAL:
+        return SPECIAL[function](session, function, args, kwargs)
+    twin = session.twin_for(function)
+    return function(*args, **kwargs) if twin is None else twin(*args, **kwargs)
+
+
+def _call_partial(
+    session: Session, function: functools.partial[Any], args: Arguments, kwargs: Keywords
+) -> Any:
+    source = session.heap.source_of(function)
+    if source is not None:
+        for name in ("func", "args", "keywords"):
+            session.heap.field(function, name, getattr(function, name))
+        session.heap.snapshot(function.keywords)
+        session.heap.snapshot(function.args)
+    return call(
+        session, function.func, (*function.args, *args), {**function.keywords, **kwargs}
+    )
+
+
+def _call_memo(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """An `lru_cache`: the guard calls it again, once, just as eager would have."""
+    if kwargs or not all(_is_plain_argument(a) for a in args):
+        return call(session, function.__wrapped__, args, kwargs)
+    with _Leaf(session):
+        result = function(*args)
+    session.heap.recall(function, args, result)
+    if type(result) not in SCALARS:
+        session.heap.pin(result, f"{function.__qualname__}(...)")
+    return result
+
+
+def _is_plain_argument(value: object) -> bool:
+    return type(value) in SCALARS or isinstance(value, type | types.ModuleType)
+
+
+def _call_object(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """An object with `__call__`; a module without hooks goes straight to its `forward`."""
+    original = getattr(type(function), "__janus_original__", None)
+    if original is not None:  # a speculated function inside another one
+        return call(session, original(function), args, kwargs)
+    if isinstance(function, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
+        return session.tape.call(function, args, kwargs)
+    if isinstance(function, torch.jit.ScriptFunction):
+        return session.tape.call(function, args, kwargs)
+    _, method = session.heap.class_attribute(type(function), "__call__")
+    if method is _MODULE_CALL and isinstance(function, torch.nn.Module):
+        return _call_module(session, function, args, kwargs)
+    if isinstance(method, types.FunctionType):
+        return call(session, method, (function, *args), kwargs)
+    return _unknown(session, function, args, kwargs)
+
+
+def _call_module(
+    session: Session, module: torch.nn.Module, args: Arguments, kwargs: Keywords
+) -> Any:
+    module_globals = _MODULE_CALL.__globals__
+    hooked = attributes.load(session, module, "_compiled_call_impl") is not None
+    for name in _HOOK_TABLES:
+        hooks = attributes.load(session, module, name)
+        session.heap.length(hooks)
+        hooked |= bool(hooks)
+    for name in _GLOBAL_HOOKS:
+        session.heap.global_name(module_globals, name)
+        hooks = module_globals[name]
+        session.heap.length(hooks)
+        hooked |= bool(hooks)
+    source = session.heap.source_of(module)
+    session.module_path.append(str(source) if source is not None else type(module).__name__)
+    try:
+        if hooked or torch._C._get_tracing_state():
+            method = attributes.load(session, module, "_call_impl")
+        else:
+            method = attributes.load(session, module, "forward")
+        return call(session, method, args, kwargs)
+    finally:
+        session.module_path.pop()
+
+
+# ------------------------------------------------------------------------------- classes
+
+
+def _construct(session: Session, cls: type, args: Arguments, kwargs: Keywords) -> Any:
+    """`cls(...)` as `type.__call__` does it: `__new__`, then `__init__`."""
+    if (contract := table().get(cls)) is not None:
+        if cls is type and len(args) != 1:
+            return _unknown(session, cls, args, kwargs)
+        return _call_leaf(session, cls, contract, args, kwargs)
+    if cls in RUN_LOCAL_TYPES:
+        return _call_leaf(session, cls, Contract.INSPECT, args, kwargs)
+    if issubclass(cls, BaseException) or issubclass(cls, enum.Enum) or _is_namedtuple(cls):
+        return _call_leaf(session, cls, Contract.INSPECT, args, kwargs)
+    meta_call = attributes.class_attribute(type(cls), "__call__")
+    if isinstance(meta_call, types.FunctionType):
+        return call(session, meta_call, (cls, *args), kwargs)
+    if issubclass(cls, torch.Tensor) or meta_call is not type.__dict__["__call__"]:
+        return _unknown(session, cls, args, kwargs)
+    _, new = session.heap.class_attribute(cls, "__new__")
+    _, init = session.heap.class_attribute(cls, "__init__")
+    if isinstance(new, staticmethod):
+        value = call(session, new.__func__, (cls, *args), kwargs)
+    elif new is object.__dict__["__new__"]:
+        value = object.__new__(cls)
+    elif issubclass(cls, _BUILTIN_BASES) and isinstance(new, types.BuiltinFunctionType):
+        for argument in (*args, *kwargs.values()):
+            session.heap.snapshot(argument)
+        value = new(cls, *args, **kwargs)
+    else:
+        return _unknown(session, cls, args, kwargs)
+    if isinstance(value, cls):
+        _initialise(session, cls, init, value, args, kwargs)
+    return value
+
+
+def _initialise(
+    session: Session, cls: type, init: object, value: Any, args: Arguments, kwargs: Keywords
+) -> None:
+    if isinstance(init, types.FunctionType):
+        if init.__code__.co_filename == "<string>" and dataclasses.is_dataclass(cls):
+            _initialise_dataclass(session, cls, init, value, args, kwargs)
+        else:
+            call(session, init, (value, *args), kwargs)
+    elif init is object.__dict__["__init__"]:
+        if args or kwargs:
+            object.__init__(value, *args, **kwargs)
+    else:
+        for argument in (*args, *kwargs.values()):
+            session.heap.snapshot(argument)
+        init(value, *args, **kwargs)  # type: ignore[operator]
+
+
+def _initialise_dataclass(
+    session: Session,
+    cls: type,
+    init: types.FunctionType,
+    value: Any,
+    args: Arguments,
+    kwargs: Keywords,
+) -> None:
+    """A generated `__init__` has no source; do what it does, field by field."""
+    bound = inspect.signature(init).bind(value, *args, **kwargs).arguments
+    post = []
+    for field in dataclasses.fields(cls):
+        if not field.init and field.default_factory is dataclasses.MISSING:
+            continue
+        if field.name in bound:
+            given = bound[field.name]
+        elif field.default_factory is not dataclasses.MISSING:
+            given = call(session, field.default_factory, (), {})
+        else:
+            given = field.default
+        attributes.store(session, value, field.name, given)
+    for name, field in getattr(cls, "__dataclass_fields__", {}).items():
+        if field._field_type is dataclasses._FIELD_INITVAR:  # type: ignore[attr-defined]
+            post.append(bound.get(name, field.default))
+    if getattr(cls, "__dataclass_params__").frozen:  # noqa: B009
+        session.stop(Code.UNKNOWN_CALL, f"frozen dataclass `{cls.__qualname__}`")
+    if hasattr(cls, "__post_init__"):
+        call(session, attributes.load(session, value, "__post_init__"), tuple(post), {})
+
+
+def _is_namedtuple(cls: type) -> bool:
+    return issubclass(cls, tuple) and hasattr(cls, "_fields") and cls.__bases__ == (tuple,)
+
+
+# ------------------------------------------------------------------------------ C callables
+
+
+def _call_builtin(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    special = SPECIAL.get(function) if _is_hashable(function) else None
+    if special is not None:
+        return special(session, function, args, kwargs)
+    if function in _TORCH_FUNCTION_TESTS:
+        return False if _only_plain_tensors(args) else function(*args, **kwargs)
+    bound = getattr(function, "__self__", None)
+    is_module = isinstance(bound, types.ModuleType | None.__class__)
+    if isinstance(bound, torch.Tensor) or (is_module and function in TORCH_BUILTINS):
+        return _call_torch(session, function, args, kwargs)
+    contract = table().get(function)
+    if contract is not None:
+        return _call_leaf(session, function, contract, args, kwargs)
+    if isinstance(function, types.BuiltinFunctionType | types.MethodWrapperType) and not is_module:
+        return _call_method(session, function, bound, args, kwargs)
+    objclass = getattr(function, "__objclass__", None)
+    if objclass is not None and args:
+        if issubclass(objclass, torch._C.TensorBase):
+            return _call_torch(session, function, args, kwargs)
+        bound_method = function.__get__(args[0], type(args[0]))
+        return _call_method(session, bound_method, args[0], args[1:], kwargs)
+    return _unknown(session, function, args, kwargs)
+
+
+def _is_hashable(function: object) -> bool:
+    return not isinstance(function, types.MethodWrapperType) and not isinstance(
+        getattr(function, "__self__", None), list | dict | set
+    )
+
+
+def _only_plain_tensors(args: Arguments) -> bool:
+    for argument in args:
+        if isinstance(argument, tuple | list):
+            if not _only_plain_tensors(tuple(argument)):
+                return False
+        elif isinstance(argument, torch.Tensor):
+            if type(argument) not in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer):
+                return False
+        elif hasattr(type(argument), "__torch_function__"):
+            return False
+    return True
+
+
+def _call_torch(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    return function(*args, **kwargs)  # the function mode records it
+
+
+def _call_method(
+    session: Session, method: Any, bound: Any, args: Arguments, kwargs: Keywords
+) -> Any:
+    """A C method of `bound`."""
+    name = method.__name__
+    cls = type(bound)
+    if cls in VALUE_TYPES or cls in RUN_LOCAL_TYPES or isinstance(bound, str | int | tuple):
+        return _call_leaf(session, method, Contract.PURE, args, kwargs)
+    for base, reads in READS.items():
+        if isinstance(bound, base):
+            return _call_container(session, method, bound, name in reads, args, kwargs)
+    if isinstance(bound, type):
+        return _call_class_method(session, method, bound, args, kwargs)
+    is_fresh = session.heap.source_of(bound) is None
+    if name in {"__setattr__", "__delattr__"} and _owner(method) is object:
+        if not is_fresh:
+            session.stop(Code.OUTSIDE_WRITE, f"writes `.{args[0]}` of {session.heap.source_of(bound)}")
+        return method(*args)
+    if name == "__getattribute__" and len(args) == 1:
+        return attributes._load_generic(session, bound, args[0])
+    if name in {"__init__", "__hash__", "__eq__", "__ne__", "__init_subclass__"}:
+        return method(*args, **kwargs)
+    if name in DENIED_METHODS or not is_fresh or not _is_run_object(bound):
+        return _unknown(session, method, (bound, *args), kwargs)
+    return _call_leaf(session, method, Contract.PURE, args, kwargs)
+
+
+def _owner(method: Any) -> object:
+    return getattr(method, "__objclass__", getattr(getattr(method, "__self__", None), "__class__", None)) and (
+        object if method.__qualname__.startswith("object.") else None
+    )
+
+
+def _is_run_object(bound: object) -> bool:
+    return isinstance(bound, types.GeneratorType | logging.LogRecord) or instance_dict(bound) is not None
+
+
+def _call_class_method(
+    session: Session, method: Any, cls: type, args: Arguments, kwargs: Keywords
+) -> Any:
+    name = method.__name__
+    if name == "__new__" and args and isinstance(args[0], type):
+        if any(method is base.__new__ for base in (object, dict, list, set, tuple)):
+            for argument in args[1:]:
+                session.heap.snapshot(argument)
+            return method(*args, **kwargs)
+    if name in {"fromkeys", "from_bytes", "fromhex", "maketrans"}:
+        return _call_leaf(session, method, Contract.PURE, args, kwargs)
+    if name in {"mro", "__subclasscheck__", "__instancecheck__"}:
+        return _call_leaf(session, method, Contract.INSPECT, args, kwargs)
+    return _unknown(session, method, args, kwargs)
+
+
+def _call_container(
+    session: Session, method: Any, bound: Any, is_read: bool, args: Arguments, kwargs: Keywords
+) -> Any:
+    """A C method of a list, tuple, dict, set or deque."""
+    source = session.heap.source_of(bound)
+    name = method.__name__
+    if source is not None:
+        if not is_read:
+            session.stop(Code.OUTSIDE_WRITE, f"`{source}.{name}(...)` changes an outside container")
+            return method(*args, **kwargs)
+        if isinstance(bound, dict) and name in {"get", "__getitem__", "__contains__"}:
+            session.heap.entry(source, bound, args[0])
+            return method(*args, **kwargs)
+        if name == "__len__":
+            session.heap.length(bound)
+            return method(*args)
+        if isinstance(bound, dict) and name == "keys":
+            session.heap.keys(source, bound)
+            return method(*args)
+        session.heap.content(source, bound)
+    if name in {"sort", "__eq__", "index", "count", "remove", "__contains__", "update", "extend"}:
+        return _call_leaf(session, method, Contract.INSPECT, _as_twins(session, args), _as_twins(session, kwargs))
+    return method(*args, **kwargs)
+
+
+def _call_leaf(
+    session: Session, function: Any, contract: Contract, args: Arguments, kwargs: Keywords
+) -> Any:
+    """Call a leaf after noting what its contract says it reads."""
+    if contract is Contract.GETTER:
+        with _Leaf(session):
+            result = function(*args, **kwargs)
+        if kwargs or not all(_is_getter_argument(session, a) for a in args):
+            session.stop(Code.UNKNOWN_CALL, f"`{_name(function)}` with arguments that vary")
+        else:
+            session.heap.recall(function, args, result)
+        return result
+    if contract is Contract.PURE:
+        for argument in (*args, *kwargs.values()):
+            if not session.heap.snapshot(argument) and session.heap.source_of(argument) is not None:
+                if not callable(argument):
+                    return _unknown(session, function, args, kwargs)
+        args, kwargs = _as_twins(session, args), _as_twins(session, kwargs)
+    with _Leaf(session):
+        return function(*args, **kwargs)
+
+
+def _is_getter_argument(session: Session, value: object) -> bool:
+    source = session.heap.source_of(value)
+    return type(value) in SCALARS or (source is not None and source.is_pinned)
+
+
+def _as_twins(session: Session, values: Any) -> Any:
+    """Replace Python functions that C code will call back by callers of their twins."""
+    if isinstance(values, dict):
+        return {k: _callback(session, v) for k, v in values.items()}
+    return tuple(_callback(session, v) for v in values)
+
+
+def _callback(session: Session, value: Any) -> Any:
+    if not isinstance(value, types.FunctionType | types.MethodType | functools.partial):
+        return value
+
+    def call_twin(*args: Any, **kwargs: Any) -> Any:
+        depth, session.tape.depth = session.tape.depth, 0
+        try:
+            return call(session, value, args, kwargs)
+        finally:
+            session.tape.depth = depth
+
+    return call_twin
+
+
+class _Leaf:
+    """While a leaf runs, frames of the standard library and torch are expected.
+
+    Tensor operations that it runs are recorded like any others.
+    """
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __enter__(self) -> None:
+        self._session.leaves += 1
+
+    def __exit__(self, *exception: object) -> None:
+        self._session.leaves -= 1
+
+
+def _unknown(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    if not session.is_stopped:
+        session.stop(Code.UNKNOWN_CALL, f"calls `{_name(function)}`, which is in no contract")
+    return function(*args, **kwargs)
+
+
+def _name(function: Any) -> str:
+    module = getattr(function, "__module__", None) or ""
+    name = getattr(function, "__qualname__", None) or repr(function)
+    return f"{module}.{name}" if module and module != "builtins" else str(name)
+
+
+# --------------------------------------------------------------------------------- builtins
+
+
+def _getattr(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    try:
+        return attributes.load(session, args[0], args[1])
+    except AttributeError:
+        if len(args) == 3:
+            return args[2]
+        raise
+
+
+def _hasattr(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> bool:
+    try:
+        attributes.load(session, *args)
+    except AttributeError:
+        return False
+    return True
+
+
+def _setattr(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> None:
+    attributes.store(session, *args)
+
+
+def _delattr(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> None:
+    attributes.delete(session, *args)
+
+
+def _vars(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    return attributes.load(session, args[0], "__dict__")
+
+
+def _len(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    (value,) = args
+    if isinstance(value, list | tuple | dict | set | frozenset) or isinstance(value, deque):
+        method = attributes.class_attribute(type(value), "__len__")
+        if not isinstance(method, types.FunctionType):
+            session.heap.length(value)
+            return len(value)
+    if isinstance(value, torch.Tensor) or type(value) in (*VALUE_TYPES, *RUN_LOCAL_TYPES):
+        return len(value)
+    _, method = session.heap.class_attribute(type(value), "__len__")
+    if isinstance(method, types.FunctionType):
+        return call(session, method, (value,), {})
+    return _unknown(session, function, args, kwargs)
+
+
+def _through(name: str) -> Callable[..., Any]:
+    """A builtin that is nothing but a call of `type(x).<name>` when that is a Python method."""
+
+    def run(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+        value = args[0] if args else None
+        if args and not isinstance(value, torch.Tensor) and type(value) not in VALUE_TYPES:
+            _, method = session.heap.class_attribute(type(value), name)
+            if isinstance(method, types.FunctionType):
+                return call(session, method, args, kwargs)
+        return _call_leaf(session, function, Contract.PURE, args, kwargs)
+
+    return run
+
+
+def _iter(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    if len(args) != 1:
+        return _unknown(session, function, args, kwargs)
+    return iter(session.iterate(args[0]))
+
+
+def _next(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    iterator = args[0]
+    if session.heap.source_of(iterator) is not None:
+        session.stop(Code.OUTSIDE_ITERATOR, f"`next` on {session.heap.source_of(iterator)}")
+        return next(*args)
+    _, method = session.heap.class_attribute(type(iterator), "__next__")
+    if isinstance(method, types.FunctionType):
+        try:
+            return call(session, method, (iterator,), {})
+        except StopIteration:
+            if len(args) == 2:
+                return args[1]
+            raise
+    return next(*args)
+
+
+def _isinstance(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> bool:
+    value, classes = args
+    source = session.heap.source_of(value)
+    if source is not None:
+        session.heap.type_of(value, source)
+    session.heap.snapshot(classes)
+    for cls in classes if isinstance(classes, tuple) else (classes,):
+        meta = type(cls)
+        if meta is type or not isinstance(cls, type):
+            continue
+        check = attributes.class_attribute(meta, "__instancecheck__")
+        if isinstance(check, types.FunctionType):
+            session.heap.recall(abc.get_cache_token, (), abc.get_cache_token())
+    with _Leaf(session):
+        return isinstance(value, classes)
+
+
+def _id(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> int:
+    session.stop(Code.UNKNOWN_OBJECT, "`id()`: an address is no fact that a replay can check")
+    return id(args[0])
+
+
+SPECIAL: dict[Any, Callable[..., Any]] = {
+    getattr: _getattr,
+    hasattr: _hasattr,
+    setattr: _setattr,
+    delattr: _delattr,
+    vars: _vars,
+    len: _len,
+    iter: _iter,
+    next: _next,
+    isinstance: _isinstance,
+    id: _id,
+    bool: _through("__bool__"),
+    int: _through("__int__"),
+    float: _through("__float__"),
+    str: _through("__str__"),
+    repr: _through("__repr__"),
+    abs: _through("__abs__"),
+    round: _through("__round__"),
+    hash: _through("__hash__"),
+}

@@ -1,0 +1,191 @@
+"""The table of leaves: what janus_lite knows of code that it does not instrument.
+
+Deny by default: a C callable that stands in no row stops the conversion with its name. A row says
+
+* `PURE`: the result depends on the plain content of the arguments alone; outside containers handed
+  to it become assumptions, outside objects are refused;
+* `INSPECT`: like `PURE`, but objects are only looked at by class or identity;
+* `GETTER`: reads ambient state; the guard calls it again with the same arguments and compares;
+* `MEMO`: an `lru_cache`: called again by the guard, as eager would have called it;
+* `NOTHING`: has no effect that a program can see.
+"""
+
+from __future__ import annotations
+
+import abc
+import builtins
+import collections
+import copy
+import dataclasses
+import functools
+import itertools
+import logging
+import math
+import operator
+import typing
+import warnings
+import weakref
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable
+from enum import Enum, auto
+from types import MappingProxyType
+
+import torch
+
+
+class Contract(Enum):
+    """How a leaf behaves; see the module docstring."""
+
+    __hash__ = object.__hash__  # `Enum.__hash__` is Python code
+
+    PURE = auto()
+    INSPECT = auto()
+    GETTER = auto()
+    NOTHING = auto()
+
+
+_PURE_BUILTINS = """
+abs all any ascii bin bool bytes chr complex dict divmod enumerate float format frozenset hex int
+len list max min oct ord pow range reversed round set slice sorted str sum tuple zip filter map
+bytearray
+""".split()
+_INSPECT_BUILTINS = "isinstance issubclass callable type object".split()
+_PURE_FUNCTIONS: tuple[object, ...] = (
+    *(getattr(builtins, name) for name in _PURE_BUILTINS),
+    *(f for f in vars(math).values() if callable(f)),
+    *(c for c in vars(itertools).values() if isinstance(c, type)),
+    OrderedDict,
+    defaultdict,
+    deque,
+    collections.Counter,
+    functools.reduce,
+    torch.Size,
+    torch.device,
+    torch.finfo,
+    torch.iinfo,
+    operator.index,
+    # exceptions are values until they are raised
+    *(
+        e
+        for e in vars(builtins).values()
+        if isinstance(e, type) and issubclass(e, BaseException)
+    ),
+)
+_INSPECT_FUNCTIONS: tuple[object, ...] = (
+    *(getattr(builtins, name) for name in _INSPECT_BUILTINS),
+    object.__new__,
+    object.__init__,
+    object.__init_subclass__,
+    functools.partial,
+    staticmethod,
+    classmethod,
+    property,
+    weakref.ref,
+    MappingProxyType,
+)
+
+
+def _getters() -> tuple[object, ...]:
+    names = """
+    is_grad_enabled is_inference_mode_enabled is_autocast_enabled get_autocast_dtype
+    is_autocast_cache_enabled get_default_dtype is_anomaly_enabled get_num_threads
+    are_deterministic_algorithms_enabled is_deterministic_algorithms_warn_only_enabled
+    is_autocast_cpu_enabled get_autocast_cpu_dtype get_autocast_gpu_dtype is_anomaly_check_nan_enabled
+    """.split()
+    private = """
+    _get_tracing_state _is_tracing _get_cudnn_enabled _get_mkldnn_enabled _get_flash_sdp_enabled
+    _get_mem_efficient_sdp_enabled _get_math_sdp_enabled _get_cudnn_sdp_enabled _get_cudnn_benchmark
+    _get_cudnn_deterministic _get_deterministic_algorithms _are_functorch_transforms_active
+    _is_torch_function_enabled _is_torch_function_mode_enabled _len_torch_function_stack
+    _get_nested_int _functorch.peek_interpreter_stack _has_cuda _cuda_getDeviceCount
+    _is_any_autocast_enabled _get_cublas_allow_tf32 _get_cudnn_allow_tf32 _get_float32_matmul_precision
+    _get_fp32_precision_getter _is_autocast_available _get_privateuse1_backend_name _len_torch_dispatch_stack
+    _is_torch_function_all_disabled is_autocast_cpu_enabled _get_accelerator _get_default_device
+    _get_mkldnn_deterministic _get_cudnn_allow_tf32 _get_onednn_allow_tf32 _get_linalg_preferred_backend
+    _get_blas_preferred_backend _is_mkldnn_bf16_gemm_supported
+    _jit_is_scripting _get_graph_executor_optimize _get_overlap_state _functorch.maybe_current_level
+    """.split()
+    found = [getattr(torch, name, None) for name in names]
+    for name in private:
+        target: object = torch._C
+        for part in name.split("."):
+            target = getattr(target, part, None)
+        found.append(target)
+    found += [abc.get_cache_token, logging.Logger.isEnabledFor, torch.backends.mha.get_fastpath_enabled]
+    return tuple(f for f in found if f is not None)
+
+
+def _nothings() -> tuple[object, ...]:
+    names = "_log_api_usage_once _log_api_usage_metadata"
+    return tuple(getattr(torch._C, n) for n in names.split() if hasattr(torch._C, n))
+
+
+@functools.cache
+def table() -> dict[object, Contract]:
+    """Return the table, keyed by the callable itself."""
+    rows: dict[object, Contract] = dict.fromkeys(_PURE_FUNCTIONS, Contract.PURE)
+    rows.update(dict.fromkeys(_INSPECT_FUNCTIONS, Contract.INSPECT))
+    rows.update(dict.fromkeys(_getters(), Contract.GETTER))
+    rows.update(dict.fromkeys(_nothings(), Contract.NOTHING))
+    return rows
+
+
+# ------------------------------------------------------------------ methods of built-in types
+
+READS: dict[type, frozenset[str]] = {
+    list: frozenset("copy count index __len__ __contains__ __iter__ __reversed__ __getitem__ __eq__".split()),
+    tuple: frozenset("count index __len__ __contains__ __iter__ __getitem__ __eq__ __new__".split()),
+    dict: frozenset(
+        "copy get items keys values __len__ __contains__ __iter__ __getitem__ __eq__ __reversed__".split()
+    ),
+    set: frozenset(
+        "copy difference intersection isdisjoint issubset issuperset symmetric_difference union "
+        "__len__ __contains__ __iter__".split()
+    ),
+    frozenset: frozenset(
+        "copy difference intersection isdisjoint issubset issuperset symmetric_difference union "
+        "__len__ __contains__ __iter__".split()
+    ),
+    deque: frozenset("copy count index __len__ __contains__ __iter__ __getitem__".split()),
+}
+# Anything else on these types writes; on an object made in the run that is nobody's business.
+VALUE_TYPES: tuple[type, ...] = (
+    str, bytes, int, float, bool, complex, range, slice, torch.Size, torch.dtype, torch.device,
+    torch.finfo, torch.iinfo, type(None),
+)  # fmt: skip
+DENIED_METHODS = frozenset({"__reduce__", "__reduce_ex__", "__sizeof__"})
+
+# Iterators and views made in the run: stepping them changes nothing outside.
+RUN_LOCAL_TYPES: tuple[type, ...] = (
+    zip, map, filter, enumerate, reversed, type(iter([])), type(iter(())), type(iter({})),
+    type(iter({}.values())), type(iter({}.items())), type(iter(range(0))), type(iter("")),
+    type(iter(set())), type({}.keys()), type({}.values()), type({}.items()),
+    type(i for i in ()), type(iter(OrderedDict())), type(OrderedDict().values()),
+    type(OrderedDict().items()), type(OrderedDict().keys()),
+    *(c for c in vars(itertools).values() if isinstance(c, type)),
+    super, property, staticmethod, classmethod, MappingProxyType,
+)  # fmt: skip
+
+
+# ------------------------------------------------------------------------ Python functions
+
+@functools.cache
+def python_leaves() -> dict[Callable[..., object], Contract]:
+    """Python functions that are leaves although they have source."""
+    rows: dict[Callable[..., object], Contract] = {
+        dataclasses.fields: Contract.INSPECT,
+        dataclasses.is_dataclass: Contract.INSPECT,
+        typing.cast: Contract.INSPECT,
+        logging.Logger.isEnabledFor: Contract.GETTER,
+        torch.broadcast_shapes: Contract.PURE,
+        torch.overrides.is_tensor_like: Contract.INSPECT,
+        torch.nn.functional._verify_batch_size: Contract.PURE,
+    }
+    if (is_compiling := getattr(torch.compiler, "is_compiling", None)) is not None:
+        rows[is_compiling] = Contract.GETTER
+    return rows
+
+
+HOST_EFFECTS: frozenset[object] = frozenset(
+    {print, warnings.warn, builtins.input, builtins.open, copy.deepcopy}
+)

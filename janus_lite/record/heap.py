@@ -1,0 +1,390 @@
+"""The read-set: which outside state a recorded run looked at.
+
+Every object reached from outside is *marked* with its source. An object without a mark was made
+during the run and needs no assumption. Scalars carry no mark: they are checked by value where they
+were read.
+"""
+
+from __future__ import annotations
+
+import enum
+import types
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterable
+
+import torch
+
+from janus_lite.errors import Site
+from janus_lite.record.source import (
+    CellContents,
+    Element,
+    Entry,
+    Field,
+    InstanceDict,
+    Pinned,
+    Source,
+)
+from janus_lite.record.trace import Read, ReadKind
+
+SCALARS: frozenset[type] = frozenset(
+    {
+        int,
+        float,
+        bool,
+        str,
+        bytes,
+        complex,
+        type(None),
+        type(Ellipsis),
+        type(NotImplemented),
+        range,
+        torch.dtype,
+        torch.device,
+        torch.layout,
+        torch.memory_format,
+        torch.Size,
+    }
+)
+_SEQUENCES = (list, tuple, deque)
+_IDENTITY = (
+    type,
+    types.FunctionType,
+    types.BuiltinFunctionType,
+    types.MethodType,
+    types.ModuleType,
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+    types.MethodWrapperType,
+    types.CodeType,
+    enum.Enum,
+    torch.nn.Module,
+    torch.Generator,
+)
+_HEAP_TYPE = 1 << 9
+_IMMUTABLE_TYPE = 1 << 8
+_MISSING = object()
+
+
+def instance_dict(value: object) -> dict[str, object] | None:
+    """Return the instance dict without running user code, `None` when there is none."""
+    try:
+        found = object.__getattribute__(value, "__dict__")
+    except (AttributeError, TypeError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def class_dict(cls: type) -> types.MappingProxyType[str, object]:
+    """Return `cls.__dict__` past metaclass overrides."""
+    return type.__dict__["__dict__"].__get__(cls)  # type: ignore[no-any-return]
+
+
+def is_mutable_class(cls: type) -> bool:
+    """Whether attributes of the class can be assigned from Python."""
+    return bool(cls.__flags__ & _HEAP_TYPE) and not cls.__flags__ & _IMMUTABLE_TYPE
+
+
+class Heap:
+    """Marks and reads of one recorded run.
+
+    Args:
+        add_input: called with each outside tensor and its source, once per tensor.
+        input_source: the source of an outside tensor, `None` for others.
+        site: returns the user's current line.
+    """
+
+    def __init__(
+        self,
+        add_input: Callable[[torch.Tensor, Source], None],
+        input_source: Callable[[torch.Tensor], Source | None],
+        site: Callable[[], Site | None],
+    ) -> None:
+        self._add_input = add_input
+        self._input_source = input_source
+        self._site = site
+        self._marks: dict[int, tuple[object, Source]] = {}
+        self._pins: dict[int, Pinned] = {}
+        self._steps: dict[tuple[object, ...], Source] = {}
+        self._seen: set[tuple[object, ...]] = set()
+        self._class_reads: dict[tuple[type, str], tuple[type | None, object]] = {}
+        self._snapshots: set[int] = set()
+        self.reads: list[Read] = []
+
+    # -------------------------------------------------------------- identity
+
+    def source_of(self, value: object) -> Source | None:
+        """The mark of an outside object, `None` for scalars and objects made in the run."""
+        found = self._marks.get(id(value))
+        return found[1] if found is not None else None
+
+    def pin(self, value: object, label: str) -> Pinned:
+        """Hold `value` by identity, without a check: its owner is checked already."""
+        found = self._pins.get(id(value))
+        if found is None:
+            found = self._pins[id(value)] = Pinned(value, label)
+            if type(value) not in SCALARS:
+                self._marks.setdefault(id(value), (value, found))
+        return found
+
+    def mark(self, value: object, source: Source) -> None:
+        """Note that `value` was read at `source`."""
+        kind = type(value)
+        if kind in SCALARS:
+            self._read(ReadKind.EQUALS, source, value)
+            return
+        if isinstance(value, torch.Tensor):
+            first = self._input_source(value)
+            if first is None:
+                self._add_input(value, source)
+            elif first is not source:
+                self._read(ReadKind.SAME, source, True, first)
+            return
+        if source.is_pinned or isinstance(value, _IDENTITY) or not _is_walkable(kind):
+            self._read(ReadKind.IS, source, value)
+            self.pin(value, str(source))
+            return
+        known = self.source_of(value)
+        if known is None:
+            self._read(ReadKind.TYPE, source, kind)
+            self._marks[id(value)] = (value, source)
+        elif known is not source:
+            self._read(ReadKind.SAME, source, True, known)
+
+    def compare_identity(self, left: object, right: object) -> None:
+        """Note the outcome of `left is right` when arguments decide it."""
+        sources = [self._any_source(left), self._any_source(right)]
+        if None not in sources and sources[0] is not sources[1]:
+            first, second = sources
+            assert first is not None
+            if not (first.is_pinned and second is not None and second.is_pinned) or (
+                isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor)
+            ):
+                self._read(ReadKind.SAME, first, left is right, second)
+
+    def _any_source(self, value: object) -> Source | None:
+        if isinstance(value, torch.Tensor):
+            return self._input_source(value)
+        return self.source_of(value)
+
+    # ------------------------------------------------------------------ reads
+
+    def _read(
+        self, kind: ReadKind, source: Source, expected: object, key: object = None
+    ) -> None:
+        if kind is ReadKind.RECALL:
+            identity: tuple[object, ...] = (kind, id(source), repr(key))
+        else:
+            identity = (kind, id(source), id(key) if isinstance(key, Source) else key)
+        if identity not in self._seen:
+            self._seen.add(identity)
+            self.reads.append(Read(kind, source, expected, key, self._site()))
+
+    def step(self, cls: type, owner: Source, *arguments: object) -> Source:
+        """Return the canonical source `cls(owner, *arguments)`."""
+        key = (cls, id(owner), *((type(a), a) for a in arguments))
+        found = self._steps.get(key)
+        if found is None:
+            found = self._steps[key] = cls(owner, *arguments)
+        return found
+
+    def entry(self, owner: Source, table: dict[object, object], key: object) -> None:
+        """Note that `table[key]`, at `owner`, was read; an absent key is a fact as well."""
+        value = table.get(key, _MISSING)
+        if value is _MISSING:
+            self._read(ReadKind.ABSENT, owner, None, key)
+        else:
+            self.mark(value, self.step(Entry, owner, key))
+
+    def dict_source(self, owner: Source, value: object, table: dict[str, object]) -> Source:
+        """The source of an object's instance dict."""
+        if owner.is_pinned:
+            pinned = self.pin(table, f"{owner}.__dict__")
+            self._read(ReadKind.INSTANCE_DICT, owner, table)
+            self.type_of(value, owner)
+            return pinned
+        self._marks.setdefault(id(table), (table, self.step(InstanceDict, owner)))
+        return self._marks[id(table)][1]
+
+    def type_of(self, value: object, source: Source) -> None:
+        """Note an outside object's class."""
+        if not isinstance(value, type | types.ModuleType):
+            self._read(ReadKind.TYPE, source, type(value))
+
+    def class_attribute(self, cls: type, name: str) -> tuple[type | None, object]:
+        """Look `name` up along the MRO and note what every mutable class said.
+
+        Returns:
+            The class that has it and the raw value; `(None, None)` when none does.
+        """
+        found = self._class_reads.get((cls, name))
+        if found is not None:
+            return found
+        found = (None, None)
+        if is_mutable_class(cls):
+            self._read(ReadKind.MRO, self.pin(cls, cls.__qualname__), cls.__mro__)
+        for owner in cls.__mro__:
+            table = class_dict(owner)
+            present = name in table
+            if is_mutable_class(owner):
+                source = self.class_source(owner)
+                if present:
+                    # The value is held by identity, also where it is a plain number.
+                    self._read(ReadKind.IS, self.step(Entry, source, name), table[name])
+                else:
+                    self._read(ReadKind.ABSENT, source, None, name)
+            if present:
+                found = (owner, table[name])
+                break
+        self._class_reads[cls, name] = found
+        return found
+
+    def class_source(self, cls: type) -> Pinned:
+        """The source of a class's own dict."""
+        table = class_dict(cls)
+        found = self._steps.get((Pinned, cls))
+        if found is None:
+            found = self._steps[Pinned, cls] = Pinned(table, f"{cls.__qualname__}.__dict__")
+        assert isinstance(found, Pinned)
+        return found
+
+    def global_name(self, table: dict[str, object], name: str) -> None:
+        """Note a global read: module dict first, then builtins."""
+        label = f"globals({table.get('__name__', '?')})"
+        owner = self.pin(table, label)
+        self.entry(owner, table, name)  # type: ignore[arg-type]
+        if name not in table:
+            builtins = table["__builtins__"]
+            names = builtins if isinstance(builtins, dict) else vars(builtins)
+            self.entry(self.pin(names, "builtins"), names, name)
+
+    def function(self, function: types.FunctionType) -> None:
+        """Note an outside function's code, defaults and closure."""
+        source = self.pin(function, function.__qualname__)
+        state = (function.__code__, function.__defaults__, function.__kwdefaults__)
+        self._read(ReadKind.FUNCTION, source, state)
+        for index, value in enumerate(function.__defaults__ or ()):
+            if type(value) not in SCALARS:
+                label = f"{function.__qualname__}.__defaults__"
+                owner = self.pin(function.__defaults__, label)
+                self.mark(value, self.step(Element, owner, index))
+        if function.__kwdefaults__:
+            owner = self.pin(function.__kwdefaults__, f"{function.__qualname__}.__kwdefaults__")
+            self.mapping(owner, function.__kwdefaults__)
+        names = function.__code__.co_freevars
+        for name, cell in zip(names, function.__closure__ or (), strict=True):
+            self.cell(cell, f"{function.__qualname__}.{name}")
+
+    def is_marked_cell(self, cell: types.CellType) -> bool:
+        """Whether the closure cell belongs to an outside function."""
+        return id(cell) in self._marks
+
+    def cell(self, cell: types.CellType, label: str) -> None:
+        """Note what a closure cell of an outside function holds."""
+        owner = self.pin(cell, label)
+        try:
+            value = cell.cell_contents
+        except ValueError:
+            self._read(ReadKind.ABSENT, owner, None, "cell_contents")
+            return
+        self.mark(value, self.step(CellContents, owner))
+
+    def field(self, value: object, name: str, found: object) -> None:
+        """Note an attribute that C code keeps, such as a slot."""
+        source = self.source_of(value)
+        if source is not None:
+            self.mark(found, self.step(Field, source, name))
+
+    def recall(
+        self, function: Callable[..., object], args: tuple[object, ...], result: object
+    ) -> None:
+        """Note a getter's answer; the check calls it again with the same plain arguments."""
+        label = getattr(function, "__qualname__", repr(function))
+        self._read(ReadKind.RECALL, self.pin(function, label), result, args)
+
+    # ------------------------------------------------------------- containers
+
+    def length(self, value: object) -> None:
+        """Note the length of an outside container."""
+        source = self.source_of(value)
+        if source is not None:
+            self._read(ReadKind.LENGTH, source, len(value))  # type: ignore[arg-type]
+
+    def element(self, value: list[object] | tuple[object, ...], index: int) -> None:
+        """Note one element of an outside sequence."""
+        source = self.source_of(value)
+        if source is not None:
+            position = index if index >= 0 else len(value) + index
+            if type(value) is not tuple or not source.is_pinned:
+                self._read(ReadKind.LENGTH, source, len(value))
+            self.mark(value[index], self.step(Element, source, position))
+
+    def mapping(self, source: Source, table: dict[object, object]) -> None:
+        """Note all keys, their order and all values of an outside dict."""
+        self.keys(source, table)
+        for key, value in dict.items(table):
+            if type(key) not in SCALARS:
+                self.pin(key, f"key of {source}")
+            self.mark(value, self.step(Entry, source, key))
+
+    def keys(self, source: Source, table: dict[object, object]) -> None:
+        """Note the keys of an outside dict and their order."""
+        self._read(ReadKind.KEYS, source, tuple(table))
+
+    def content(self, source: Source, value: object) -> None:
+        """Note what an outside container holds, one level deep."""
+        if isinstance(value, dict):
+            self.mapping(source, value)
+        elif isinstance(value, set | frozenset):
+            self._read(ReadKind.MEMBERS, source, frozenset(value))
+        else:
+            self.sequence(source, value)  # type: ignore[arg-type]
+
+    def snapshot(self, value: object) -> bool:
+        """Note the whole content of a container, nested ones included.
+
+        Returns:
+            Whether everything inside is understood: plain containers, scalars, tensors, objects
+            that are only passed along.
+        """
+        if type(value) in SCALARS or isinstance(value, torch.Tensor):
+            return True
+        if id(value) in self._snapshots:
+            return True
+        source = self.source_of(value)
+        if isinstance(value, dict) and type(value) in (dict, OrderedDict, defaultdict):
+            if source is not None:
+                self._snapshots.add(id(value))
+                self.mapping(source, value)
+            return all([self.snapshot(v) for v in dict.values(value)])
+        if isinstance(value, _SEQUENCES) and _plain_sequence(value):
+            if source is not None:
+                self._snapshots.add(id(value))
+                self.sequence(source, value)
+            return all([self.snapshot(v) for v in value])
+        if isinstance(value, set | frozenset):
+            if source is not None:
+                self._snapshots.add(id(value))
+                self._read(ReadKind.MEMBERS, source, frozenset(value))
+            return all(type(v) in SCALARS or isinstance(v, _IDENTITY) for v in value)
+        if isinstance(value, slice):
+            return all([self.snapshot(p) for p in (value.start, value.stop, value.step)])
+        return False
+
+    def sequence(self, source: Source, value: Iterable[object]) -> None:
+        """Note length and elements of an outside list, tuple or deque."""
+        elements = tuple(value)
+        if not isinstance(value, tuple) or not source.is_pinned:
+            self._read(ReadKind.LENGTH, source, len(elements))
+        for index, element in enumerate(elements):
+            self.mark(element, self.step(Element, source, index))
+
+
+def _plain_sequence(value: object) -> bool:
+    return type(value).__iter__ in (list.__iter__, tuple.__iter__, deque.__iter__)
+
+
+def _is_walkable(kind: type) -> bool:
+    """Whether another object of the same class may stand in: containers and plain objects."""
+    if kind in (list, tuple, dict, set, frozenset, OrderedDict, defaultdict, deque):
+        return True
+    return bool(kind.__flags__ & _HEAP_TYPE)

@@ -1,0 +1,244 @@
+"""The hook object that twins carry: one method per rewritten construct.
+
+A twin may outlive its recording (a generator that escaped) or run after the trace was stopped; each
+hook then does the plain operation.
+"""
+
+from __future__ import annotations
+
+import builtins
+import operator
+import sys
+import types
+from collections.abc import Callable
+from typing import Any
+
+from janus_lite.errors import Code
+from janus_lite.record import attributes, calls, syntax
+from janus_lite.record.instrument import TwinCache
+from janus_lite.record.session import current
+
+
+class Hooks:
+    """What twins call; see `instrument.rewrite` for which construct becomes which hook."""
+
+    slice = builtins.slice
+
+    @staticmethod
+    def call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        session = current()
+        if session is None:
+            return function(*args, **kwargs)
+        return calls.call(session, function, args, kwargs)
+
+    @staticmethod
+    def load_global(name: str) -> Any:
+        table = sys._getframe(1).f_globals
+        session = current()
+        if session is not None:
+            session.heap.global_name(table, name)
+        try:
+            return table[name]
+        except KeyError:
+            names = table["__builtins__"]
+            found = names if isinstance(names, dict) else vars(names)
+            if name not in found:
+                raise NameError(f"name {name!r} is not defined", name=name) from None
+            return found[name]
+
+    @staticmethod
+    def load_globals() -> dict[str, Any]:
+        table = sys._getframe(1).f_globals
+        session = current()
+        if session is not None:
+            session.heap.pin(table, f"globals({table.get('__name__')})")
+        return table
+
+    @staticmethod
+    def store_global(value: Any, name: str) -> None:
+        session = current()
+        if session is not None:
+            session.stop(Code.OUTSIDE_WRITE, f"assigns the global `{name}`")
+        sys._getframe(1).f_globals[name] = value
+
+    @staticmethod
+    def load_attr(owner: Any, name: str) -> Any:
+        session = current()
+        return getattr(owner, name) if session is None else attributes.load(session, owner, name)
+
+    @staticmethod
+    def store_attr(value: Any, owner: Any, name: str) -> None:
+        session = current()
+        if session is None:
+            setattr(owner, name, value)
+        else:
+            attributes.store(session, owner, name, value)
+
+    @staticmethod
+    def delete_attr(owner: Any, name: str) -> None:
+        session = current()
+        if session is None:
+            delattr(owner, name)
+        else:
+            attributes.delete(session, owner, name)
+
+    @staticmethod
+    def load_item(owner: Any, key: Any) -> Any:
+        session = current()
+        return owner[key] if session is None else syntax.load_item(session, owner, key)
+
+    @staticmethod
+    def store_item(value: Any, owner: Any, key: Any) -> None:
+        session = current()
+        if session is None:
+            owner[key] = value
+        else:
+            syntax.store_item(session, value, owner, key)
+
+    @staticmethod
+    def delete_item(owner: Any, key: Any) -> None:
+        session = current()
+        if session is None:
+            del owner[key]
+        else:
+            syntax.delete_item(session, owner, key)
+
+    @staticmethod
+    def binary(symbol: str, left: Any, right: Any) -> Any:
+        session = current()
+        if session is None:
+            return syntax._BINARY[symbol][0](left, right)
+        return syntax.binary(session, symbol, left, right)
+
+    @staticmethod
+    def inplace(symbol: str, left: Any, right: Any) -> Any:
+        session = current()
+        if session is None:
+            return syntax._INPLACE[symbol](left, right)
+        return syntax.inplace(session, symbol, left, right)
+
+    @staticmethod
+    def unary(symbol: str, value: Any) -> Any:
+        session = current()
+        if session is None:
+            return syntax._UNARY[symbol][0](value)
+        return syntax.unary(session, symbol, value)
+
+    @staticmethod
+    def compare(symbol: str, left: Any, right: Any) -> Any:
+        session = current()
+        if session is None:
+            return syntax._COMPARE[symbol][0](left, right)
+        return syntax.compare(session, symbol, left, right)
+
+    @staticmethod
+    def identical(left: Any, right: Any) -> bool:
+        session = current()
+        return left is right if session is None else syntax.identical(session, left, right)
+
+    @staticmethod
+    def contains(item: Any, container: Any) -> bool:
+        session = current()
+        if session is None:
+            return operator.contains(container, item)
+        return syntax.contains(session, item, container)
+
+    @staticmethod
+    def test(value: Any) -> bool:
+        session = current()
+        return bool(value) if session is None else syntax.test(session, value)
+
+    @staticmethod
+    def operand(value: Any) -> Any:
+        session = current()
+        return value if session is None else syntax.operand(session, value)
+
+    @staticmethod
+    def iterate(value: Any) -> Any:
+        session = current()
+        return value if session is None else syntax.iterate(session, value)
+
+    spread = iterate
+
+    @staticmethod
+    def iterate_unpacking(value: Any) -> Any:
+        session = current()
+        return value if session is None else syntax.iterate_unpacking(session, value)
+
+    @staticmethod
+    def unpack(value: Any) -> Any:
+        session = current()
+        return value if session is None else syntax.unpack(session, value)
+
+    @staticmethod
+    def spread_mapping(value: Any) -> Any:
+        session = current()
+        return value if session is None else syntax.spread_mapping(session, value)
+
+    @staticmethod
+    def formatted(value: Any) -> Any:
+        session = current()
+        return value if session is None else syntax.formatted(session, value)
+
+    @staticmethod
+    def context(manager: Any) -> Any:
+        session = current()
+        return manager if session is None else syntax.context(session, manager)
+
+    @staticmethod
+    def enter_try() -> None:
+        session = current()
+        if session is not None:
+            session.tape.try_depth += 1
+
+    @staticmethod
+    def leave_try() -> None:
+        session = current()
+        if session is not None:
+            session.tape.try_depth -= 1
+
+    @staticmethod
+    def make_function(function: types.FunctionType) -> types.FunctionType:
+        # The function may escape, so it gets its own code back; a call makes its twin.
+        function.__code__ = TWINS.originals[id(function.__code__)]
+        session = current()
+        if session is not None:
+            session.made_function(function)
+        return function
+
+    @staticmethod
+    def import_module(name: str, is_aliased: bool) -> Any:
+        Hooks._note_import(name)
+        module = __import__(name)
+        return sys.modules[name] if is_aliased else module
+
+    @staticmethod
+    def import_from(module: str, name: str, level: int) -> Any:
+        frame = sys._getframe(1)
+        Hooks._note_import("." * level + module)
+        found = __import__(module, frame.f_globals, None, (name,), level)
+        session = current()
+        if session is None:
+            return getattr(found, name)
+        session.heap.pin(found, found.__name__)
+        try:
+            return attributes.load(session, found, name)
+        except AttributeError:
+            raise ImportError(
+                f"cannot import name {name!r} from {found.__name__!r}", name=found.__name__
+            ) from None
+
+    @staticmethod
+    def _note_import(name: str) -> None:
+        session = current()
+        if session is None:
+            return
+        if not name.startswith(".") and name in sys.modules:
+            owner = session.heap.pin(sys.modules, "sys.modules")
+            session.heap.entry(owner, sys.modules, name)  # type: ignore[arg-type]
+        elif not name.startswith("."):
+            session.stop(Code.HOST_EFFECT, f"imports `{name}` for the first time")
+
+
+
+TWINS = TwinCache(Hooks())

@@ -1,0 +1,6 @@
+"""Function -> instrumented twin: find the source, rewrite the AST, cache per code object."""
+
+from janus_lite.record.instrument.locate import NotInstrumentable, source_file
+from janus_lite.record.instrument.twin import Twin, TwinCache
+
+__all__ = ["NotInstrumentable", "Twin", "TwinCache", "source_file"]

@@ -1,0 +1,99 @@
+"""Run a function once, for real, and write down what it read, computed and returned.
+
+The run *is* the imperative run: its result is the user's result, effects happen exactly once, and
+whatever the recorder does not understand only means that nothing is converted.
+"""
+
+from __future__ import annotations
+
+import time
+import types
+from collections.abc import Callable
+from typing import Any
+
+from janus_lite import config
+from janus_lite.errors import Code
+from janus_lite.record import calls, syntax
+from janus_lite.record.audit import Audit
+from janus_lite.record.hooks import TWINS
+from janus_lite.record.outputs import OutputPlanner
+from janus_lite.record.session import Session, enter
+from janus_lite.record.source import Argument, Keyword
+from janus_lite.record.tape import DispatchMode, FunctionMode
+from janus_lite.record.trace import Trace
+
+
+def record(
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    owner: object = None,
+) -> tuple[Any, Trace]:
+    """Call `function(*args, **kwargs)` under the recorder.
+
+    Args:
+        function: what the user speculates on: a function, a bound method, a partial object.
+        args: positional arguments; each may be any object.
+        kwargs: keyword arguments.
+        owner: the module whose class provides the function as `forward`, when it is one; the
+            function is then looked up on the class again, so that a patched class is noticed.
+
+    Returns:
+        The user's result and the trace; `trace.reason` says why it cannot be replayed.
+
+    Raises:
+        BaseException: whatever the user's function raises, unchanged; its trace is dropped.
+    """
+    session = Session(TWINS, calls.call, syntax.iterate)
+    for index, value in enumerate(args):
+        session.heap.mark(value, Argument(index))
+    for name, value in kwargs.items():
+        session.heap.mark(value, Keyword(name))
+    started = time.perf_counter()
+    outer = enter(session)
+    try:
+        # The net goes innermost: it must not see the modes being entered.
+        with DispatchMode(session.tape), FunctionMode(session.tape):
+            if config.current().audit:
+                with Audit(session.is_expected, session.report_leak):
+                    result = _run(session, function, args, kwargs, owner)
+            else:
+                result = _run(session, function, args, kwargs, owner)
+        output = None
+        if not session.is_stopped:
+            output = OutputPlanner(session).plan(result)
+    except BaseException as error:
+        session.stop(Code.USER_EXCEPTION, f"the program raised {type(error).__name__}")
+        raise
+    finally:
+        enter(outer)
+    tape = session.tape
+    trace = Trace(
+        reads=tuple(session.heap.reads),
+        inputs=tuple(tape.inputs),
+        operations=tuple(tape.operations),
+        output=output,
+        reason=session.reason,
+        seconds=time.perf_counter() - started,
+        examples=tuple(tape.examples),
+    )
+    return result, trace
+
+
+def _run(
+    session: Session,
+    function: Callable[..., Any],
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    owner: object,
+) -> Any:
+    if owner is None:
+        if not isinstance(function, types.FunctionType):
+            session.heap.pin(function, "the speculated function")
+        if isinstance(function, types.MethodType):
+            session.heap.pin(function.__self__, "self")
+        return session.call(function, args, kwargs)
+    source = session.heap.pin(owner, "self")
+    session.heap.type_of(owner, source)
+    _, forward = session.heap.class_attribute(type(owner), "forward")
+    return session.call(forward, (owner, *args), kwargs)

@@ -1,0 +1,170 @@
+"""State of one recording, one per thread, and the caches that recordings share."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from functools import cache, partial
+from types import CodeType, FunctionType
+from typing import Any
+
+from janus_lite import errors
+from janus_lite.errors import Code, Reason, Site
+from janus_lite.record import source, trace
+from janus_lite.record.audit import is_library_file
+from janus_lite.record.heap import Heap
+from janus_lite.record.instrument import NotInstrumentable, Twin, TwinCache
+from janus_lite.record.tape import Tape
+
+
+@cache
+def _generated_codes() -> frozenset[int]:
+    """Code that `dataclass` generated for this package's own events."""
+    modules = (errors, source, trace)
+    classes = [c for m in modules for c in vars(m).values() if isinstance(c, type)]
+    functions = [f for c in classes for f in vars(c).values() if isinstance(f, FunctionType)]
+    return frozenset(id(f.__code__) for f in functions if f.__code__.co_filename == "<string>")
+
+
+class Session:
+    """One recorded run: read-set, tape, and whether it is still understood.
+
+    Args:
+        twins: the process-wide cache of instrumented code.
+        call: runs a call of the user's program (`calls.call`).
+        iterate: prepares an iterable of the user's program (`syntax.iterate`).
+
+    Attributes:
+        leaves: how many declared leaves are running, one inside the other.
+    """
+
+    def __init__(
+        self,
+        twins: TwinCache,
+        call: Callable[..., Any],
+        iterate: Callable[..., Any],
+    ) -> None:
+        self.twins = twins
+        self.call: Callable[..., Any] = partial(call, self)
+        self.iterate: Callable[..., Any] = partial(iterate, self)
+        self.leaves = 0
+        self._is_instrumenting = False
+        self.reason: Reason | None = None
+        self.is_stopped = False
+        self.module_path: list[str] = []
+        self._sites: dict[tuple[int, int], Site] = {}
+        self._fresh_functions: dict[int, FunctionType] = {}
+        self._noted_functions: set[int] = set()
+        self.tape = Tape(self.stop, self.site, self._module, lambda value: self.heap.snapshot(value))
+        self.heap = Heap(self.tape.add_input, self.tape.input_source, self.site)
+
+    def stop(self, code: Code, found: str, site: Site | None = None) -> None:
+        """Give up on converting this run; the run itself goes on, and is right."""
+        if not self.is_stopped:
+            self.reason = Reason(code, found, site or self.site())
+            self.is_stopped = self.tape.is_stopped = True
+
+    def site(self) -> Site | None:
+        """The innermost line of the user's program that runs now.
+
+        A line of torch or the standard library only counts when no other is there.
+        """
+        frame = sys._getframe(1)
+        fallback: Site | None = None
+        ids = self.twins.code_ids
+        while frame is not None:
+            code = frame.f_code
+            if id(code) in ids:
+                if not is_library_file(code.co_filename):
+                    return self._site(code, frame.f_lineno)
+                fallback = fallback or self._site(code, frame.f_lineno)
+            frame = frame.f_back  # type: ignore[assignment]
+        return fallback
+
+    def _site(self, code: CodeType, line: int) -> Site:
+        key = (id(code), line)
+        found = self._sites.get(key)
+        if found is None:
+            found = self._sites[key] = Site(code.co_filename, line, code.co_name)
+        return found
+
+    def _module(self) -> str:
+        return self.module_path[-1] if self.module_path else ""
+
+    # -------------------------------------------------------------- functions
+
+    def made_function(self, function: FunctionType) -> None:
+        """Register a function that the run itself made: nothing about it is outside state."""
+        self._fresh_functions[id(function)] = function
+
+    def twin_for(self, function: FunctionType) -> FunctionType | None:
+        """Return the instrumented twin of a function, noting what it depends on.
+
+        Returns:
+            `None` when there is none; the trace is stopped then.
+        """
+        self._is_instrumenting = True  # finding the source runs the standard library
+        try:
+            twin = self.twins.twin_of(function.__code__)
+        except NotInstrumentable as refusal:
+            code = function.__code__
+            line = refusal.line or code.co_firstlineno
+            site = Site(code.co_filename, line, code.co_name)
+            self.stop(refusal.code, refusal.found, site)
+            return None
+        finally:
+            self._is_instrumenting = False
+        if id(function) not in self._fresh_functions and id(function) not in self._noted_functions:
+            self._noted_functions.add(id(function))
+            self.heap.function(function)
+        if twin.stored_free and self._stores_outside(function, twin):
+            names = ", ".join(sorted(twin.stored_free))
+            self.stop(Code.OUTSIDE_WRITE, f"`{function.__name__}` assigns `{names}` of its closure")
+            return None
+        return twin.bind(function)
+
+    def _stores_outside(self, function: FunctionType, twin: Twin) -> bool:
+        cells = dict(zip(twin.original.co_freevars, function.__closure__ or (), strict=True))
+        return any(self.heap.is_marked_cell(cells[name]) for name in twin.stored_free)
+
+    def is_expected(self, code: CodeType) -> bool:
+        """Whether a frame of `code` may start now; see `audit`."""
+        if self.is_stopped or self._is_instrumenting or id(code) in self.twins.code_ids:
+            return True
+        if code.co_name == "__del__":  # the garbage collector ran in between
+            return True
+        if code.co_filename == "<string>" and id(code) in _generated_codes():
+            return True
+        is_inside = self.tape.depth > 0 or self.leaves > 0
+        return is_inside and is_library_file(code.co_filename)
+
+    def report_leak(self, code: CodeType) -> None:
+        """Stop: a Python function ran that no hook saw."""
+        where = f"{code.co_filename}:{code.co_firstlineno}"
+        self.stop(Code.LEAK, f"`{code.co_qualname}` ({where}) ran uninstrumented, called from C code")
+
+
+class _Current(threading.local):
+    session: Session | None = None
+
+
+_current = _Current()
+
+
+def current() -> Session | None:
+    """The recording of this thread that is still understood, `None` otherwise."""
+    session = _current.session
+    return None if session is None or session.is_stopped else session
+
+
+def is_recording() -> bool:
+    """Whether this thread is inside a recorded run."""
+    return _current.session is not None
+
+
+def enter(session: Session | None) -> Session | None:
+    """Make `session` the thread's recording; return the one before."""
+    before = _current.session
+    _current.session = session
+    return before

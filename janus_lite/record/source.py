@@ -1,0 +1,127 @@
+"""Sources: printable paths from which a replay can read an outside value again.
+
+A source starts at an argument of the call or at a *pinned* object (one that the conversion holds by
+identity: the module whose method is speculated on, a function's globals, a class). Each step names
+how the next value is reached. A source knows how to print itself; `runtime.emit` turns it into code.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Source:
+    """Base of all sources; compared by identity, canonical within one trace."""
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether the path starts at a pinned object rather than at an argument."""
+        raise NotImplementedError
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Argument(Source):
+    """`args[index]` of the call."""
+
+    index: int
+
+    @property
+    def is_pinned(self) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return f"args[{self.index}]"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Keyword(Source):
+    """`kwargs[name]` of the call."""
+
+    name: str
+
+    @property
+    def is_pinned(self) -> bool:
+        return False
+
+    def __str__(self) -> str:
+        return f"kwargs[{self.name!r}]"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Pinned(Source):
+    """An object known by identity; `label` says how the user reaches it."""
+
+    value: object
+    label: str
+
+    @property
+    def is_pinned(self) -> bool:
+        return True
+
+    def __str__(self) -> str:
+        return self.label
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Step(Source):
+    """A source reached from another one."""
+
+    owner: Source
+
+    @property
+    def is_pinned(self) -> bool:
+        return self.owner.is_pinned
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry(Step):
+    """`owner[key]` of a dict."""
+
+    key: object
+
+    def __str__(self) -> str:
+        owner = self.owner
+        label = str(owner)
+        if label.endswith(".__dict__") and isinstance(self.key, str):
+            return f"{label.removesuffix('.__dict__')}.{self.key}"
+        for table in ("._parameters", "._buffers", "._modules"):
+            if label.endswith(table):
+                return f"{label.removesuffix(table)}.{self.key}"
+        return f"{label}[{self.key!r}]"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Element(Step):
+    """`owner[index]` of a list, tuple or deque."""
+
+    index: int
+
+    def __str__(self) -> str:
+        return f"{self.owner}[{self.index}]"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class InstanceDict(Step):
+    """`owner.__dict__`, read without running user code."""
+
+    def __str__(self) -> str:
+        return f"{self.owner}.__dict__"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class CellContents(Step):
+    """`owner.cell_contents` of a closure cell."""
+
+    def __str__(self) -> str:
+        return str(self.owner)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Field(Step):
+    """`owner.name` of an attribute that C code keeps: a slot, a member of a built-in type."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.owner}.{self.name}"

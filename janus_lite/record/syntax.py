@@ -1,0 +1,416 @@
+"""Operators, items, iteration, truth, unpacking, formatting, `with`: Python's other protocols.
+
+Each does what the bytecode would have done, after noting what of it touches outside state. Methods
+that user classes define in Python run as twins.
+"""
+
+from __future__ import annotations
+
+import operator
+import types
+from collections import OrderedDict, defaultdict, deque
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+
+from janus_lite.errors import Code
+from janus_lite.record import attributes
+from janus_lite.record.contracts import RUN_LOCAL_TYPES, VALUE_TYPES
+from janus_lite.record.heap import SCALARS
+from janus_lite.record.session import Session
+
+_BINARY: dict[str, tuple[Callable[..., Any], str, str]] = {
+    "+": (operator.add, "__add__", "__radd__"),
+    "-": (operator.sub, "__sub__", "__rsub__"),
+    "*": (operator.mul, "__mul__", "__rmul__"),
+    "@": (operator.matmul, "__matmul__", "__rmatmul__"),
+    "/": (operator.truediv, "__truediv__", "__rtruediv__"),
+    "//": (operator.floordiv, "__floordiv__", "__rfloordiv__"),
+    "%": (operator.mod, "__mod__", "__rmod__"),
+    "**": (operator.pow, "__pow__", "__rpow__"),
+    "<<": (operator.lshift, "__lshift__", "__rlshift__"),
+    ">>": (operator.rshift, "__rshift__", "__rrshift__"),
+    "|": (operator.or_, "__or__", "__ror__"),
+    "^": (operator.xor, "__xor__", "__rxor__"),
+    "&": (operator.and_, "__and__", "__rand__"),
+}
+_INPLACE: dict[str, Callable[..., Any]] = {
+    "+": operator.iadd,
+    "-": operator.isub,
+    "*": operator.imul,
+    "@": operator.imatmul,
+    "/": operator.itruediv,
+    "//": operator.ifloordiv,
+    "%": operator.imod,
+    "**": operator.ipow,
+    "<<": operator.ilshift,
+    ">>": operator.irshift,
+    "|": operator.ior,
+    "^": operator.ixor,
+    "&": operator.iand,
+}
+_COMPARE: dict[str, tuple[Callable[..., Any], str, str]] = {
+    "==": (operator.eq, "__eq__", "__eq__"),
+    "!=": (operator.ne, "__ne__", "__ne__"),
+    "<": (operator.lt, "__lt__", "__gt__"),
+    "<=": (operator.le, "__le__", "__ge__"),
+    ">": (operator.gt, "__gt__", "__lt__"),
+    ">=": (operator.ge, "__ge__", "__le__"),
+}
+_UNARY: dict[str, tuple[Callable[..., Any], str]] = {
+    "-": (operator.neg, "__neg__"),
+    "+": (operator.pos, "__pos__"),
+    "~": (operator.invert, "__invert__"),
+}
+_PLAIN = (*VALUE_TYPES, *RUN_LOCAL_TYPES)
+_SEQUENCES = (list, tuple, deque)
+_CONTAINERS = (*_SEQUENCES, dict, set, frozenset)
+_MISSING = object()
+
+
+def _is_plain(value: object) -> bool:
+    return type(value) in SCALARS or isinstance(value, torch.Tensor) or type(value) in _PLAIN
+
+
+def _python_method(session: Session, value: object, name: str) -> types.FunctionType | None:
+    if _is_plain(value):
+        return None
+    _, method = session.heap.class_attribute(type(value), name)
+    return method if isinstance(method, types.FunctionType) else None
+
+
+# ---------------------------------------------------------------------------------- operators
+
+
+def binary(session: Session, symbol: str, left: Any, right: Any) -> Any:
+    """`left <symbol> right`."""
+    function, name, reflected = _BINARY[symbol]
+    return _dispatch(session, function, name, reflected, left, right)
+
+
+def inplace(session: Session, symbol: str, left: Any, right: Any) -> Any:
+    """`left <symbol>= right`, the value to be bound."""
+    function = _INPLACE[symbol]
+    if _is_plain(left):
+        if not _is_plain(right):
+            return binary(session, symbol, left, right)
+        return function(left, right)
+    name = f"__i{_BINARY[symbol][1].strip('_')}__"
+    if (method := _python_method(session, left, name)) is not None:
+        result = session.call(method, (left, right), {})
+        return binary(session, symbol, left, right) if result is NotImplemented else result
+    if hasattr(type(left), name):
+        source = session.heap.source_of(left)
+        if source is not None:
+            session.stop(Code.OUTSIDE_WRITE, f"`{source} {symbol}= ...` changes an outside object")
+        session.heap.snapshot(right)
+        return function(left, right)
+    return binary(session, symbol, left, right)
+
+
+def compare(session: Session, symbol: str, left: Any, right: Any) -> Any:
+    """`left <symbol> right` for the six rich comparisons."""
+    function, name, reflected = _COMPARE[symbol]
+    return _dispatch(session, function, name, reflected, left, right)
+
+
+def _dispatch(
+    session: Session,
+    function: Callable[..., Any],
+    name: str,
+    reflected: str,
+    left: Any,
+    right: Any,
+) -> Any:
+    if _is_plain(left) and _is_plain(right):
+        return function(left, right)
+    first = (_python_method(session, left, name), left, right)
+    second = (_python_method(session, right, reflected), right, left)
+    if first[0] is None and second[0] is None:
+        if name in {"__eq__", "__ne__"}:
+            session.heap.compare_identity(left, right)
+        session.heap.snapshot(left)
+        session.heap.snapshot(right)
+        return function(left, right)
+    attempts = [first, second] if type(left) is not type(right) else [first]
+    if type(right) is not type(left) and issubclass(type(right), type(left)):
+        attempts.reverse()
+    for method, one, other in attempts:
+        if method is None:
+            c_method = getattr(type(one), name if one is left else reflected, None)
+            result = c_method(one, other) if c_method is not None else NotImplemented
+        else:
+            result = session.call(method, (one, other), {})
+        if result is not NotImplemented:
+            return result
+    if name == "__eq__":
+        session.heap.compare_identity(left, right)
+        return left is right
+    if name == "__ne__":
+        return not compare(session, "==", left, right)
+    return function(left, right)  # raises what Python raises
+
+
+def unary(session: Session, symbol: str, value: Any) -> Any:
+    """`<symbol> value`."""
+    function, name = _UNARY[symbol]
+    if (method := _python_method(session, value, name)) is not None:
+        return session.call(method, (value,), {})
+    return function(value)
+
+
+def identical(session: Session, left: object, right: object) -> bool:
+    """`left is right`."""
+    session.heap.compare_identity(left, right)
+    return left is right
+
+
+def contains(session: Session, item: Any, container: Any) -> bool:
+    """`item in container`."""
+    if isinstance(container, torch.Tensor):
+        return bool(session.call(type(container).__contains__, (container, item), {}))
+    if (method := _python_method(session, container, "__contains__")) is not None:
+        return test(session, session.call(method, (container, item), {}))
+    source = session.heap.source_of(container)
+    if source is not None:
+        if isinstance(container, dict):
+            _note_key(session, item)
+            session.heap.entry(source, container, item)
+        elif isinstance(container, _CONTAINERS):
+            session.heap.content(source, container)
+        elif not isinstance(container, types.MappingProxyType):
+            session.stop(Code.UNKNOWN_OBJECT, f"`in` on a {type(container).__qualname__}")
+    elif not _is_plain(container) and not isinstance(container, _CONTAINERS):
+        return any(compare(session, "==", item, other) for other in iterate(session, container))
+    return item in container
+
+
+def _note_key(session: Session, key: object) -> None:
+    if type(key) not in SCALARS:
+        if session.heap.source_of(key) is None and not isinstance(key, type | tuple):
+            session.stop(Code.UNKNOWN_OBJECT, f"a dict key of type {type(key).__qualname__}")
+        session.heap.pin(key, "a key")
+
+
+# -------------------------------------------------------------------------------------- items
+
+
+def load_item(session: Session, owner: Any, key: Any) -> Any:
+    """`owner[key]`."""
+    if _is_plain(owner):
+        return owner[key]
+    if isinstance(owner, type):
+        return _load_class_item(session, owner, key)
+    if (method := _python_method(session, owner, "__getitem__")) is not None:
+        return session.call(method, (owner, key), {})
+    source = session.heap.source_of(owner)
+    if source is None:
+        if isinstance(owner, defaultdict) and key not in owner:
+            return _default_item(session, owner, key)
+        return owner[key]
+    if isinstance(owner, dict):
+        _note_key(session, key)
+        session.heap.entry(source, owner, key)
+        if isinstance(owner, defaultdict) and key not in owner:
+            session.stop(Code.OUTSIDE_WRITE, f"adds {key!r} to `{source}`")
+    elif isinstance(owner, list | tuple) and type(key) is int:
+        session.heap.element(owner, key) if -len(owner) <= key < len(owner) else (
+            session.heap.length(owner)
+        )
+    elif isinstance(owner, _SEQUENCES):
+        session.heap.content(source, owner)
+    else:
+        session.stop(Code.UNKNOWN_OBJECT, f"an item of a {type(owner).__qualname__}")
+    return owner[key]
+
+
+def _default_item(session: Session, owner: defaultdict[Any, Any], key: Any) -> Any:
+    value = owner[key] = session.call(owner.default_factory, (), {})
+    return value
+
+
+def _load_class_item(session: Session, owner: type, key: Any) -> Any:
+    method = attributes.class_attribute(type(owner), "__getitem__")
+    if isinstance(method, types.FunctionType) and method.__module__ != "enum":
+        return session.call(method, (owner, key), {})
+    session.leaves += 1
+    try:
+        value = owner[key]  # type: ignore[index]  # `Enum["NAME"]` or a generic alias
+    finally:
+        session.leaves -= 1
+    session.heap.pin(value, f"{owner.__qualname__}[{key!r}]")
+    return value
+
+
+def store_item(session: Session, value: Any, owner: Any, key: Any) -> None:
+    """`owner[key] = value`."""
+    if isinstance(owner, torch.Tensor):
+        owner[key] = value
+    elif (method := _python_method(session, owner, "__setitem__")) is not None:
+        session.call(method, (owner, key, value), {})
+    else:
+        _refuse_outside(session, owner, f"[{key!r}] = ...")
+        owner[key] = value
+
+
+def delete_item(session: Session, owner: Any, key: Any) -> None:
+    """`del owner[key]`."""
+    if (method := _python_method(session, owner, "__delitem__")) is not None:
+        session.call(method, (owner, key), {})
+    else:
+        _refuse_outside(session, owner, f"[{key!r}] (deleted)")
+        del owner[key]
+
+
+def _refuse_outside(session: Session, owner: object, what: str) -> None:
+    source = session.heap.source_of(owner)
+    if source is not None:
+        session.stop(Code.OUTSIDE_WRITE, f"writes `{source}{what}`")
+
+
+# ---------------------------------------------------------------------------------- iteration
+
+
+def iterate(session: Session, value: Any) -> Any:
+    """What a `for` loop may step through in place of `value`."""
+    if isinstance(value, torch.Tensor):
+        return session.call(torch.Tensor.__iter__, (value,), {})
+    source = session.heap.source_of(value)
+    if isinstance(value, _CONTAINERS) and _python_method(session, value, "__iter__") is None:
+        if source is not None:
+            session.heap.content(source, value)
+        return value
+    if _is_plain(value):
+        if source is not None:
+            session.stop(Code.OUTSIDE_ITERATOR, f"steps the iterator {source}")
+        return value
+    if (method := _python_method(session, value, "__iter__")) is not None:
+        return _step(session, session.call(method, (value,), {}))
+    if _python_method(session, value, "__next__") is not None:
+        return _step(session, value)
+    if isinstance(value, type):
+        return list(value)  # type: ignore[call-overload]  # the members of an Enum
+    if not isinstance(value, types.MappingProxyType):
+        session.stop(Code.UNKNOWN_OBJECT, f"iterates over a {type(value).__qualname__}")
+    return value
+
+
+def _step(session: Session, iterator: Any) -> Any:
+    """Drive an iterator whose `__next__` is Python code."""
+    method = _python_method(session, iterator, "__next__")
+    if method is None:
+        return iterate(session, iterator)
+    if session.heap.source_of(iterator) is not None:
+        session.stop(Code.OUTSIDE_ITERATOR, f"steps the iterator {session.heap.source_of(iterator)}")
+        return iterator
+    return _drive(session, iterator, method)
+
+
+def _drive(session: Session, iterator: Any, method: types.FunctionType) -> Iterator[Any]:
+    while True:
+        try:
+            value = session.call(method, (iterator,), {})
+        except StopIteration:
+            return
+        yield value
+
+
+def iterate_unpacking(session: Session, value: Any) -> Iterator[Any]:
+    """Like `iterate` for a loop that unpacks each element."""
+    return map(lambda element: unpack(session, element), iterate(session, value))
+
+
+def unpack(session: Session, value: Any) -> Any:
+    """What may be unpacked in place of `value`; nested sequences are noted too."""
+    if isinstance(value, torch.Tensor) or not isinstance(value, list | tuple):
+        return iterate(session, value)
+    source = session.heap.source_of(value)
+    if source is not None:
+        session.heap.snapshot(value)
+    else:
+        for element in value:
+            if isinstance(element, list | tuple):
+                session.heap.snapshot(element)
+    return iterate(session, value)
+
+
+def spread_mapping(session: Session, value: Any) -> Any:
+    """What may be passed as `**value`."""
+    source = session.heap.source_of(value)
+    if type(value) in (dict, OrderedDict):
+        if source is not None:
+            session.heap.mapping(source, value)
+        return value
+    keys = iterate(session, session.call(attributes.load(session, value, "keys"), (), {}))
+    return {key: load_item(session, value, key) for key in keys}
+
+
+# ------------------------------------------------------------------------------ truth and text
+
+
+def test(session: Session, value: Any) -> bool:
+    """`bool(value)`."""
+    operand(session, value)
+    for name in ("__bool__", "__len__"):
+        if (method := _python_method(session, value, name)) is not None:
+            return bool(session.call(method, (value,), {}))
+        if not _is_plain(value) and attributes.class_attribute(type(value), name) is not None:
+            break
+    return bool(value)
+
+
+def operand(session: Session, value: Any) -> Any:
+    """Note what Python's own truth test of `value` will read; return `value`."""
+    if isinstance(value, _CONTAINERS):
+        session.heap.length(value)
+    return value
+
+
+def formatted(session: Session, value: Any) -> Any:
+    """What an f-string may format in place of `value`."""
+    if not _is_plain(value) and not session.heap.snapshot(value):
+        for name in ("__format__", "__str__", "__repr__"):
+            if (method := _python_method(session, value, name)) is not None:
+                if name == "__format__":
+                    session.stop(Code.UNKNOWN_CALL, f"`{type(value).__qualname__}.__format__`")
+                    return value
+                return session.call(method, (value,), {})
+        if not isinstance(value, type | types.FunctionType | BaseException):
+            session.stop(Code.UNKNOWN_OBJECT, f"formats a {type(value).__qualname__}")
+    return value
+
+
+# ---------------------------------------------------------------------------- context managers
+
+
+class Context:
+    """Stands in for a context manager so that its methods run as twins."""
+
+    __slots__ = ("_manager", "_session")
+
+    def __init__(self, session: Session, manager: Any) -> None:
+        self._session = session
+        self._manager = manager
+
+    def __enter__(self) -> Any:
+        return self._run("__enter__")
+
+    def __exit__(self, *exception: object) -> Any:
+        return self._run("__exit__", *exception)
+
+    def _run(self, name: str, *args: object) -> Any:
+        manager = self._manager
+        method = _python_method(self._session, manager, name)
+        if method is not None:
+            self._session.tape.try_depth += 1 if name == "__enter__" else -1
+            return self._session.call(method, (manager, *args), {})
+        bound = getattr(type(manager), name).__get__(manager, type(manager))
+        return self._session.call(bound, args, {})
+
+
+def context(session: Session, manager: Any) -> Any:
+    """What `with` may enter in place of `manager`."""
+    if hasattr(type(manager), "__enter__") and hasattr(type(manager), "__exit__"):
+        return Context(session, manager)
+    return manager

@@ -1,0 +1,305 @@
+"""The tensor side of a recording: torch calls in, `Operation`s out.
+
+A `TorchFunctionMode` sees every torch function at the level of torch's C builtins. A
+`TorchDispatchMode` underneath sees every ATen operator; by its schema it tells what each recorded
+call writes, whether it draws random numbers and whether data decides its shape, and it catches
+operators that no recorded call explains.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable, Iterable
+from functools import lru_cache
+from typing import Any
+
+import torch
+
+from janus_lite.errors import Code, Site
+from janus_lite.record import torch_table
+from janus_lite.record.heap import SCALARS
+from janus_lite.record.source import Source
+from janus_lite.record.torch_table import Treatment
+from janus_lite.record.trace import Input, Operation, OperationKind, Ref
+from janus_lite.torch_internals import TorchDispatchMode, TorchFunctionMode, is_plain, without_modes
+
+_HOST_VALUES = (bool, int, float, complex)
+
+
+class Tape:
+    """Operations of one recorded run.
+
+    Args:
+        stop: marks the trace as not replayable.
+        site: the user's current line.
+        module: path of the module that is running.
+        snapshot: notes the content of an outside container that an operation reads.
+    """
+
+    def __init__(
+        self,
+        stop: Callable[[Code, str], None],
+        site: Callable[[], Site | None],
+        module: Callable[[], str],
+        snapshot: Callable[[object], bool],
+    ) -> None:
+        self._stop = stop
+        self._site = site
+        self._module = module
+        self._snapshot = snapshot
+        self._live: dict[int, tuple[weakref.ref[torch.Tensor], Ref]] = {}
+        self._input_sources: dict[int, Source] = {}
+        self._outside_storages: set[int] = set()
+        self._values = 0
+        self._writes = self._mutated = self._draws = self._dynamic = False
+        self.depth = 0  # > 0 while a recorded call (or a declared leaf) runs
+        self.try_depth = 0
+        self.is_stopped = False
+        self.inputs: list[Input] = []
+        self.examples: list[torch.Tensor] = []
+        self.operations: list[Operation] = []
+
+    # ----------------------------------------------------------------- values
+
+    def input_source(self, tensor: torch.Tensor) -> Source | None:
+        """The source of an outside tensor, `None` when it was made in the run."""
+        return self._input_sources.get(id(tensor))
+
+    def add_input(self, tensor: torch.Tensor, source: Source) -> None:
+        """Register an outside tensor."""
+        if id(tensor) in self._live:
+            return  # made in this run and read back through a fresh object
+        with without_modes():
+            if not is_plain(tensor):
+                what = f"{source} is a {type(tensor).__name__}, {tensor.layout}"
+                self._stop(Code.UNSUPPORTED_TENSOR, what)
+                return
+            self._outside_storages.add(tensor.untyped_storage()._cdata)
+        ref = self._new(tensor)
+        self._input_sources[id(tensor)] = source
+        self.inputs.append(Input(ref, source))
+        self.examples.append(tensor)
+
+    def ref_of(self, tensor: torch.Tensor) -> Ref | None:
+        """The graph value of a tensor, `None` when nobody knows it."""
+        found = self._live.get(id(tensor))
+        return found[1] if found is not None else None
+
+    def _new(self, tensor: torch.Tensor) -> Ref:
+        ref = Ref(self._values)
+        self._values += 1
+        key = id(tensor)
+        live = self._live
+
+        def forget(_: object) -> None:
+            live.pop(key, None)
+
+        live[key] = (weakref.ref(tensor, forget), ref)
+        return ref
+
+    # ------------------------------------------------------------- operations
+
+    def call(
+        self, target: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> object:
+        """Run a torch function and record it."""
+        treatment = torch_table.treatment(target)
+        if self.is_stopped or treatment is Treatment.METADATA:
+            return target(*args, **kwargs)
+        if treatment is Treatment.DENY:
+            self._stop(Code.TENSOR_ESCAPE, f"`{torch_table.name_of(target)}` leaves the graph")
+            return target(*args, **kwargs)
+        encoded_args = tuple(self._encode(a) for a in args)
+        encoded_kwargs = {k: self._encode(v) for k, v in kwargs.items()}
+        self._writes = self._mutated = self._draws = self._dynamic = False
+        self.depth += 1
+        try:
+            result = target(*args, **kwargs)
+        except Exception as error:
+            self._stop(Code.OPERATION_RAISED, f"`{torch_table.name_of(target)}` raised {error!r}")
+            raise
+        finally:
+            self.depth -= 1
+        if not self.is_stopped:
+            self._append(target, treatment, encoded_args, encoded_kwargs, result)
+        return result
+
+    def _append(
+        self,
+        target: Callable[..., object],
+        treatment: Treatment,
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        result: object,
+    ) -> None:
+        kind, expected, output = OperationKind.COMPUTE, None, None
+        if treatment is Treatment.AMBIENT:
+            kind = OperationKind.AMBIENT
+        elif type(result) in _HOST_VALUES or treatment is Treatment.CHECKED:
+            if type(result) not in SCALARS:
+                self._stop(Code.TENSOR_ESCAPE, f"`{torch_table.name_of(target)}` reads a tensor's state")
+                return
+            kind, expected = OperationKind.ASSERT, result
+        else:
+            # An operation that hands back a tensor it was given does no work unless it writes.
+            before = self._values
+            output = self._decode(result)
+            if before == self._values and not self._mutated and not self._draws:
+                return
+            if self._dynamic:
+                kind, expected = OperationKind.SHAPE, _shapes(result)
+        self.operations.append(
+            Operation(
+                target,
+                args,
+                kwargs,
+                output,
+                kind,
+                expected,
+                self._writes,
+                self._draws,
+                self.try_depth > 0,
+                self._site(),
+                self._module(),
+            )
+        )
+
+    def _encode(self, value: object) -> object:
+        if isinstance(value, torch.Tensor):
+            ref = self.ref_of(value)
+            if ref is None:
+                self._stop(Code.UNKNOWN_TENSOR, f"a tensor of shape {tuple(value.shape)} of unknown origin")
+            return ref
+        if type(value) in SCALARS:
+            return value
+        if isinstance(value, list | tuple | dict | slice):
+            self._snapshot(value)
+        if type(value) is list:
+            return [self._encode(v) for v in value]
+        if type(value) is tuple:
+            return tuple(self._encode(v) for v in value)
+        if isinstance(value, slice):
+            return slice(*(self._encode(v) for v in (value.start, value.stop, value.step)))
+        if type(value) is dict:
+            return {k: self._encode(v) for k, v in value.items()}
+        if isinstance(value, type | torch.Generator):
+            return value
+        self._stop(Code.UNKNOWN_OBJECT, f"a {type(value).__name__} was handed to a torch function")
+        return None
+
+    def _decode(self, result: object) -> object:
+        """Give new tensors a number; return the result's structure."""
+        if result is None or type(result) in SCALARS:
+            return None
+        if isinstance(result, torch.Tensor):
+            known = self.ref_of(result)
+            if known is not None:
+                return known
+            if not is_plain(result):
+                self._stop(Code.UNSUPPORTED_TENSOR, f"an operation returned a {type(result).__name__}")
+            return self._new(result)
+        if isinstance(result, list | tuple):
+            return tuple(self._decode(r) for r in result)
+        self._stop(Code.TENSOR_ESCAPE, f"an operation returned a {type(result).__name__}")
+        return None
+
+    # --------------------------------------------------------------- dispatch
+
+    def observe(self, operator: Any, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        """Note what one ATen operator reads and writes."""
+        facts = operator_facts(operator)
+        if self.depth == 0:
+            self._stop(Code.MISSED_OPERATION, f"`{operator}` ran outside any recorded call")
+            return
+        self._draws |= facts.draws
+        self._dynamic |= facts.is_dynamic
+        for position in facts.written:
+            target = args[position] if isinstance(position, int) and position < len(args) else None
+            if isinstance(position, str):
+                target = kwargs.get(position)
+            for tensor in target if isinstance(target, list | tuple) else (target,):
+                if isinstance(tensor, torch.Tensor):
+                    self._mutated = True
+                    if tensor.untyped_storage()._cdata in self._outside_storages:
+                        self._writes = True
+
+
+class _Facts:
+    """What an operator's schema says."""
+
+    __slots__ = ("draws", "is_dynamic", "written")
+
+    def __init__(self, written: tuple[int | str, ...], draws: bool, is_dynamic: bool) -> None:
+        self.written = written
+        self.draws = draws
+        self.is_dynamic = is_dynamic
+
+
+@lru_cache(maxsize=4096)
+def operator_facts(operator: Any) -> _Facts:
+    """Return which arguments an operator writes, whether it draws, whether data set its shape."""
+    schema = operator._schema
+    written: list[int | str] = []
+    position = 0
+    for argument in schema.arguments:
+        if argument.alias_info is not None and argument.alias_info.is_write:
+            written.append(argument.name if argument.kwarg_only else position)
+        position += not argument.kwarg_only
+    # Their schemas do not own up to updating the running statistics.
+    if schema.name in torch_table.NORMS_WITH_STATISTICS:
+        written += [3, 4]
+    tags = set(operator.tags)
+    return _Facts(
+        tuple(written),
+        torch.Tag.nondeterministic_seeded in tags,
+        torch.Tag.dynamic_output_shape in tags,
+    )
+
+
+def _shapes(result: object) -> tuple[object, ...]:
+    if isinstance(result, torch.Tensor):
+        return tuple(result.shape)
+    if isinstance(result, Iterable):
+        return tuple(_shapes(r) for r in result)
+    return ()
+
+
+class FunctionMode(TorchFunctionMode):
+    """Sends every torch function to the tape."""
+
+    def __init__(self, tape: Tape) -> None:
+        super().__init__()
+        self._tape = tape
+
+    def __torch_function__(
+        self,
+        func: Callable[..., object],
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        """Run and record one torch function."""
+        return self._tape.call(func, args, kwargs or {})
+
+
+class DispatchMode(TorchDispatchMode):
+    """Shows every ATen operator to the tape."""
+
+    @classmethod
+    def _should_skip_dynamo(cls) -> bool:
+        return False  # the default imports all of torch._dynamo on the first operator
+
+    def __init__(self, tape: Tape) -> None:
+        super().__init__()
+        self._tape = tape
+
+    def __torch_dispatch__(
+        self,
+        func: Any,
+        types: object,
+        args: tuple[object, ...] = (),
+        kwargs: dict[str, object] | None = None,
+    ) -> object:
+        """Run one operator and note its effects."""
+        self._tape.observe(func, args, kwargs or {})
+        return func(*args, **(kwargs or {}))

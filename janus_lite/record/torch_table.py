@@ -1,0 +1,80 @@
+"""How torch's own functions are treated by a recording: one row per exception to the rule.
+
+The rule: a function that reports to the function mode is an operation. The exceptions are metadata
+(implied by the guards on the inputs), state of a tensor that the guards do not cover (compared
+again), ambient setters, and functions whose result leaves the graph.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import Enum, auto
+from functools import lru_cache
+
+import torch
+
+
+class Treatment(Enum):
+    """What a recording does with a torch function."""
+
+    __hash__ = object.__hash__  # `Enum.__hash__` is Python code
+
+    OPERATION = auto()
+    METADATA = auto()
+    CHECKED = auto()
+    AMBIENT = auto()
+    DENY = auto()
+
+
+_METADATA_NAMES = """
+shape size dim ndim dtype device stride numel nelement element_size itemsize layout is_cuda is_cpu
+is_mps is_xpu is_meta is_sparse is_sparse_csr is_quantized is_mkldnn is_nested is_vulkan is_ipu
+is_maia is_mtia is_xla is_hpu requires_grad is_floating_point is_complex is_contiguous is_conj is_neg
+is_inference is_signed __len__ get_device ndimension nbytes is_same_size dense_dim sparse_dim names
+result_type can_cast promote_types is_distributed _is_zerotensor has_names
+""".split()
+_CHECKED_NAMES = "is_leaf storage_offset _version is_pinned is_shared output_nr retains_grad is_set_to".split()
+_DENIED_NAMES = """
+numpy __array__ __dlpack__ __dlpack_device__ data_ptr untyped_storage storage _typed_storage
+__repr__ __format__ __str__ tolist __reduce_ex__ __reduce__ __deepcopy__ __setstate__ __array_wrap__
+register_hook register_post_accumulate_grad_hook grad_fn grad _grad _base _backward_hooks volatile
+share_memory_ pin_memory __dir__ set_ __cuda_array_interface__ __torch_dispatch__ resize_ apply_
+map_ map2_ _make_subclass _make_wrapper_subclass __iter__ __contains__ is_alias_of backward
+__bool__internal module_load requires_grad_ retain_grad
+""".split()
+_AMBIENT_FUNCTIONS: frozenset[str] = frozenset({"_set_grad_enabled"})
+NORMS_WITH_STATISTICS: frozenset[str] = frozenset(
+    {"aten::native_batch_norm", "aten::cudnn_batch_norm", "aten::miopen_batch_norm"}
+)
+
+
+@lru_cache(maxsize=4096)
+def treatment(target: Callable[..., object]) -> Treatment:
+    """Return how a torch function is treated."""
+    name = name_of(target)
+    if is_setter(target):
+        # `t.data = x`, `t.requires_grad = True` and the like change an object, not bytes.
+        return Treatment.DENY
+    if name in _METADATA_NAMES:
+        return Treatment.METADATA
+    if name in _CHECKED_NAMES:
+        return Treatment.CHECKED
+    if name in _DENIED_NAMES:
+        return Treatment.DENY
+    if name in _AMBIENT_FUNCTIONS:
+        return Treatment.AMBIENT
+    return Treatment.OPERATION
+
+
+def name_of(target: Callable[..., object]) -> str:
+    """The plain name of a function; for a property's getter the property's name."""
+    name: str = getattr(target, "__name__", "") or type(target).__name__
+    if name in {"__get__", "__set__", "__delete__"}:
+        owner = getattr(target, "__self__", None)
+        return str(getattr(owner, "__name__", None) or getattr(getattr(owner, "fget", None), "__name__", name))
+    return name
+
+
+def is_setter(target: Callable[..., object]) -> bool:
+    """Whether the function is a property's setter or deleter."""
+    return getattr(target, "__name__", "") in {"__set__", "__delete__"}

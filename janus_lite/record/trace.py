@@ -1,0 +1,128 @@
+"""Frozen events of one recorded run: what was read, what was computed, what came out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from enum import Enum, auto
+
+from janus_lite.errors import Reason, Site
+from janus_lite.record.source import Source
+
+
+class ReadKind(Enum):
+    """How a read is checked again before a replay."""
+
+    __hash__ = object.__hash__  # `Enum.__hash__` is Python code
+
+    IS = auto()  # the very same object
+    EQUALS = auto()  # same type, same value (bits for floats)
+    TYPE = auto()  # same class
+    ABSENT = auto()  # a dict still lacks the key
+    LENGTH = auto()  # len() of a container
+    KEYS = auto()  # a dict's keys, in order
+    MEMBERS = auto()  # a set of plain values
+    SAME = auto()  # two sources are (or are not) one object
+    INSTANCE_DICT = auto()  # an object still has the same `__dict__`
+    MRO = auto()  # a class still has the same bases
+    FUNCTION = auto()  # a function still has the same code and defaults
+    RECALL = auto()  # calling a getter again gives the same answer
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Read:
+    """One outside fact that the run relied on.
+
+    Attributes:
+        kind: how to check it.
+        source: where it was read.
+        expected: what was found; its meaning depends on the kind.
+        key: the key of an `ABSENT` read, the other source of a `SAME` read, the arguments of a
+            `RECALL`.
+        site: line of the user's program that read it.
+    """
+
+    kind: ReadKind
+    source: Source
+    expected: object
+    key: object = None
+    site: Site | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Ref:
+    """A graph value: an input tensor or the result of an operation."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Input:
+    """An outside tensor and where a replay loads it."""
+
+    ref: Ref
+    source: Source
+
+
+class OperationKind(Enum):
+    """What a recorded operation is for."""
+
+    __hash__ = object.__hash__  # `Enum.__hash__` is Python code
+
+    COMPUTE = auto()
+    AMBIENT = auto()  # changes torch's state for the operations after it (grad mode, autocast)
+    ASSERT = auto()  # its host value decided what the program did: compared on replay
+    SHAPE = auto()  # data decides its output's shape: the shape is compared on replay
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Operation:
+    """One call of a torch function.
+
+    Attributes:
+        target: the callable, at the level of torch's C builtins where possible.
+        args: positional arguments; tensors are `Ref`s inside lists, tuples, dicts and slices.
+        kwargs: keyword arguments, likewise.
+        output: the result's structure with `Ref`s for tensors, `None` for no result.
+        kind: see `OperationKind`.
+        expected: the host value (`ASSERT`) or the output's shapes (`SHAPE`).
+        writes_outside: it changed the bytes of an outside tensor.
+        draws: it drew random numbers from torch's generator.
+        is_guarded: it ran inside a `try` of the user's program.
+        site: line of the user's program.
+        module: path of the `nn.Module` that ran it, `""` at the top.
+    """
+
+    target: Callable[..., object]
+    args: tuple[object, ...]
+    kwargs: dict[str, object]
+    output: object
+    kind: OperationKind = OperationKind.COMPUTE
+    expected: object = None
+    writes_outside: bool = False
+    draws: bool = False
+    is_guarded: bool = False
+    site: Site | None = None
+    module: str = ""
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Trace:
+    """Everything one recorded run showed.
+
+    Attributes:
+        reads: outside facts, in the order of first use.
+        inputs: outside tensors.
+        operations: torch calls in program order.
+        output: plan that rebuilds the return value.
+        reason: why the run cannot be replayed, `None` when it can.
+        seconds: how long the run took.
+    """
+
+    reads: tuple[Read, ...]
+    inputs: tuple[Input, ...]
+    operations: tuple[Operation, ...]
+    output: object = None
+    reason: Reason | None = None
+    seconds: float = 0.0
+    examples: tuple[object, ...] = field(default=(), repr=False)

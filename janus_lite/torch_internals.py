@@ -1,0 +1,61 @@
+"""The one file that touches private torch names; each is looked up by feature, not by version."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import BuiltinFunctionType
+
+import torch
+from torch.overrides import TorchFunctionMode
+from torch.utils._python_dispatch import TorchDispatchMode
+
+__all__ = [
+    "GLOBAL_STATE_GUARD",
+    "TORCH_BUILTINS",
+    "TorchDispatchMode",
+    "TorchFunctionMode",
+    "function_mode_depth",
+    "dispatch_mode_depth",
+    "is_plain",
+    "tensor_guard",
+    "without_modes",
+]
+
+_C = torch._C
+without_modes = _C.DisableTorchFunction
+_guards = _C._dynamo.guards  # type: ignore[attr-defined]
+
+GLOBAL_STATE_GUARD = _guards.GlobalStateGuard
+function_mode_depth: Callable[[], int] = _C._len_torch_function_stack
+dispatch_mode_depth: Callable[[], int] = _C._len_torch_dispatch_stack
+
+# Every function of these namespaces reports to a `TorchFunctionMode`.
+_NAMESPACES = ("_VariableFunctions", "_nn", "_linalg", "_fft", "_special", "_sparse", "_nested")
+TORCH_BUILTINS: frozenset[object] = frozenset(
+    function
+    for namespace in (getattr(_C, name, None) for name in _NAMESPACES)
+    for function in (getattr(namespace, name) for name in dir(namespace))
+    if isinstance(function, BuiltinFunctionType)
+)
+
+
+def is_plain(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is a plain dense `Tensor` or `Parameter`."""
+    return type(tensor) in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer) and (
+        tensor.layout is torch.strided
+    )
+
+
+def tensor_guard(tensors: Sequence[torch.Tensor]) -> Callable[..., bool]:
+    """Return torch's C++ check of type, dtype, device, shape, stride and requires-grad.
+
+    Args:
+        tensors: plain dense tensors, in the order in which the check gets them.
+    """
+    guard = _guards.TensorGuards(
+        *tensors,
+        dynamic_dims_sizes=[list(t.shape) for t in tensors],
+        dynamic_dims_strides=[list(t.stride()) for t in tensors],
+    )
+    check: Callable[..., bool] = guard.check
+    return check

@@ -16,19 +16,18 @@ pytestmark = pytest.mark.tiny
 
 ORDER = {
     "janus_lite": """
-        errors config
-        record record.source record.trace record.instrument record.contracts record.recorder
-        program program.lattice program.assumptions program.effects program.regions
-        program.generalize
-        runtime runtime.barrier runtime.guards runtime.emit runtime.backends runtime.executor
-        runtime.cache runtime.policy runtime.report runtime.function runtime.api
+        errors config torch_internals
+        record record.source record.trace record.contracts record.torch_table record.instrument
+        record.audit record.heap record.tape record.session record.attributes record.outputs
+        record.calls record.syntax record.hooks record.recorder
+        program
+        runtime runtime.fingerprint
     """,
     "nimble_lite": """
-        errors config
-        tasks tasks.graph tasks.alias tasks.tracing tasks.cost
-        plan plan.meg plan.matching plan.streams plan.arena plan.schedule plan.simulate plan.races
-        backends backends.protocol backends.recorder backends.threads backends.cuda
-        replay autograd report api
+        errors
+        tasks tasks.graph tasks.alias tasks.owners tasks.tracing tasks.cost
+        plan plan.meg plan.matching plan.streams plan.simulate plan.schedule plan.arena plan.races
+        backends backends.cuda
     """,
 }
 

@@ -158,9 +158,10 @@ def plan_streams(problem: StreamProblem, *, streams: int | None = None) -> Strea
         chosen, label = _cap(chains, problem, ranks, streams), f"at most {streams} streams"
     order = launch_order(problem, ranks, chosen)
     waits = fewest_waits(problem.meg.predecessors, order, chosen)
-    return StreamPlan(
+    plan = StreamPlan(
         stream_of=chosen, order=order, waits=waits, concurrency=concurrency, label=label
     )
+    return single_stream(plan) if plan.streams == 1 else plan
 
 
 def single_stream(plan: StreamPlan) -> StreamPlan:

@@ -1,1 +1,1 @@
-"""A `GraphModule` or a callable -> a `TaskGraph`: what runs, and what each task reads and writes."""
+"""A `GraphModule` or a callable -> a `TaskGraph`: what runs, what each task reads and writes."""

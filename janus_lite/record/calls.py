@@ -125,9 +125,13 @@ def _is_plain_argument(value: object) -> bool:
 
 def _call_object(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
     """An object with `__call__`; a module without hooks goes straight to its `forward`."""
-    original = getattr(type(function), "__janus_original__", None)
-    if original is not None:  # a speculated function inside another one
-        return call(session, original(function), args, kwargs)
+    target = getattr(type(function), "__janus_target__", None)
+    if target is not None:  # a speculated function inside another one
+        inner, owner = target(function)
+        if owner is not None:
+            _, forward = session.heap.class_attribute(type(owner), "forward")
+            return call(session, forward, (owner, *args), kwargs)
+        return call(session, inner, args, kwargs)
     if isinstance(function, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
         return session.tape.call(function, args, kwargs)
     if isinstance(function, torch.jit.ScriptFunction):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 import types
+import weakref
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
 
@@ -117,11 +118,12 @@ class Heap:
         found = self._marks.get(id(value))
         return found[1] if found is not None else None
 
-    def pin(self, value: object, label: str) -> Pinned:
+    def pin(self, value: object, label: str, is_weak: bool = False) -> Pinned:
         """Hold `value` by identity, without a check: its owner is checked already."""
         found = self._pins.get(id(value))
         if found is None:
-            found = self._pins[id(value)] = Pinned(value, label)
+            held = weakref.ref(value) if is_weak else value
+            found = self._pins[id(value)] = Pinned(held, label, is_weak)
             if type(value) not in SCALARS:
                 self._marks.setdefault(id(value), (value, found))
         return found
@@ -140,8 +142,8 @@ class Heap:
                 self._read(ReadKind.SAME, source, True, first)
             return
         if source.is_pinned or isinstance(value, _IDENTITY) or not _is_walkable(kind):
-            self._read(ReadKind.IS, source, value)
-            self.pin(value, str(source))
+            is_root = isinstance(value, torch.nn.Module) and not _is_submodule(source)
+            self._read(ReadKind.IS, source, self.pin(value, str(source), is_root))
             return
         known = self.source_of(value)
         if known is None:
@@ -229,7 +231,8 @@ class Heap:
                 source = self.class_source(owner)
                 if present:
                     # The value is held by identity, also where it is a plain number.
-                    self._read(ReadKind.IS, self.step(Entry, source, name), table[name])
+                    expected = Pinned(table[name], f"{owner.__qualname__}.{name}")
+                    self._read(ReadKind.IS, self.step(Entry, source, name), expected)
                 else:
                     self._read(ReadKind.ABSENT, source, None, name)
             if present:
@@ -377,6 +380,10 @@ class Heap:
             self._read(ReadKind.LENGTH, source, len(elements))
         for index, element in enumerate(elements):
             self.mark(element, self.step(Element, source, index))
+
+
+def _is_submodule(source: Source) -> bool:
+    return isinstance(source, Entry) and str(source.owner).endswith("._modules")
 
 
 def _plain_sequence(value: object) -> bool:

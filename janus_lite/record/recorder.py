@@ -60,6 +60,7 @@ def record(
             else:
                 result = _run(session, function, args, kwargs, owner)
         output = None
+        session.tape.finish()
         if not session.is_stopped:
             output = OutputPlanner(session).plan(result)
     except BaseException as error:
@@ -93,7 +94,7 @@ def _run(
         if isinstance(function, types.MethodType):
             session.heap.pin(function.__self__, "self")
         return session.call(function, args, kwargs)
-    source = session.heap.pin(owner, "self")
+    source = session.heap.pin(owner, "self", is_weak=True)
     session.heap.type_of(owner, source)
     _, forward = session.heap.class_attribute(type(owner), "forward")
     return session.call(forward, (owner, *args), kwargs)

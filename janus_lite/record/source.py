@@ -50,10 +50,23 @@ class Keyword(Source):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Pinned(Source):
-    """An object known by identity; `label` says how the user reaches it."""
+    """An object known by identity; `label` says how the user reaches it.
 
-    value: object
+    Attributes:
+        label: how the user reaches it.
+        held: the object, or a weak reference to it.
+        is_weak: whether `held` is weak. Modules that an argument, a global or a closure hands in
+            are held weakly, so that a conversion does not keep a model alive.
+    """
+
+    held: object
     label: str
+    is_weak: bool = False
+
+    @property
+    def value(self) -> object:
+        """The object; `None` once a weakly held one is gone."""
+        return self.held() if self.is_weak else self.held  # type: ignore[operator]
 
     @property
     def is_pinned(self) -> bool:

@@ -20,7 +20,7 @@ from janus_lite.record import torch_table
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.source import Source
 from janus_lite.record.torch_table import Treatment
-from janus_lite.record.trace import Input, Operation, OperationKind, Ref
+from janus_lite.record.trace import Input, Operation, OperationKind, Ref, TensorMeta
 from janus_lite.torch_internals import TorchDispatchMode, TorchFunctionMode, is_plain, without_modes
 
 _HOST_VALUES = (bool, int, float, complex)
@@ -75,10 +75,17 @@ class Tape:
                 self._stop(Code.UNSUPPORTED_TENSOR, what)
                 return
             self._outside_storages.add(tensor.untyped_storage()._cdata)
+            meta = TensorMeta.of(tensor)
         ref = self._new(tensor)
         self._input_sources[id(tensor)] = source
-        self.inputs.append(Input(ref, source))
+        self.inputs.append(Input(ref, source, meta))
         self.examples.append(tensor)
+
+    def finish(self) -> None:
+        """Stop when the run changed what an outside tensor looks like."""
+        for item, tensor in zip(self.inputs, self.examples, strict=True):
+            if TensorMeta.of(tensor) != item.meta:
+                self._stop(Code.OUTSIDE_WRITE, f"changes the shape or type of {item.source}")
 
     def ref_of(self, tensor: torch.Tensor) -> Ref | None:
         """The graph value of a tensor, `None` when nobody knows it."""

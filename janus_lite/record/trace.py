@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
 
+import torch
+
 from janus_lite.errors import Reason, Site
 from janus_lite.record.source import Source
 
@@ -56,12 +58,51 @@ class Ref:
     index: int
 
 
+@dataclass(frozen=True, slots=True)
+class TensorMeta:
+    """What the guards check of a tensor.
+
+    Attributes:
+        cls: exact class.
+        shape: sizes.
+        stride: strides, in elements.
+        dtype: element type.
+        device: where it lives.
+        requires_grad: whether autograd follows it.
+    """
+
+    cls: type
+    shape: tuple[int, ...]
+    stride: tuple[int, ...]
+    dtype: torch.dtype
+    device: torch.device
+    requires_grad: bool
+
+    @staticmethod
+    def of(tensor: torch.Tensor) -> TensorMeta:
+        """Describe a tensor."""
+        return TensorMeta(
+            type(tensor),
+            tuple(tensor.shape),
+            tensor.stride(),
+            tensor.dtype,
+            tensor.device,
+            tensor.requires_grad,
+        )
+
+    def __str__(self) -> str:
+        grad = ", requires_grad" if self.requires_grad else ""
+        dtype = str(self.dtype).removeprefix("torch.")
+        return f"{self.cls.__name__} {dtype}{list(self.shape)} stride {self.stride} on {self.device}{grad}"
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Input:
-    """An outside tensor and where a replay loads it."""
+    """An outside tensor: its graph value, where a replay loads it, what it looked like."""
 
     ref: Ref
     source: Source
+    meta: TensorMeta
 
 
 class OperationKind(Enum):

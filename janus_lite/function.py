@@ -1,0 +1,318 @@
+"""`SpeculativeFunction`: the object that stands where the user's function stood.
+
+Life of a call: a cached graph whose guards hold is replayed; otherwise the function runs
+imperatively, under the recorder when the policy wants one more graph.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+import inspect
+import logging
+import threading
+import time
+import types
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from janus_lite import config, stances
+from janus_lite.errors import BackendError, Code, ConversionError, MissError, Reason
+from janus_lite.program.generalize import Program, generalize
+from janus_lite.record import session
+from janus_lite.record.recorder import record
+from janus_lite.runtime import backends
+from janus_lite.runtime.ambient import modes_are_off
+from janus_lite.runtime.cache import Conversion, ConversionCache
+from janus_lite.runtime.emit import FAILED, MISS, emit
+from janus_lite.runtime.guards import first_difference
+from janus_lite.runtime.policy import Policy
+from janus_lite.torch_internals import GLOBAL_STATE_GUARD
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """Counters of a speculated function.
+
+    Attributes:
+        calls: all calls.
+        recorded: calls that ran under the recorder.
+        converted: recordings that became a graph.
+        hits: calls answered by a graph.
+        misses: calls that no graph fitted.
+        assertion_failures: replays given up because a tensor's value decided otherwise.
+        fallbacks: calls that ran imperatively without being recorded.
+    """
+
+    calls: int
+    recorded: int
+    converted: int
+    hits: int
+    misses: int
+    assertion_failures: int
+    fallbacks: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What `speculate` was asked for."""
+
+    backend: str | backends.Backend = "auto"
+    warmup: int = 1
+    max_graphs: int = 8
+    strict: bool = False
+    name: str | None = None
+
+
+class SpeculativeFunction:
+    """A callable that behaves as the original and replays graphs where it safely can.
+
+    Args:
+        function: the user's callable.
+        options: as given to `speculate`.
+        owner: the module that is speculated on in place, when it is one.
+    """
+
+    def __init__(
+        self,
+        function: Callable[..., Any],
+        options: Options,
+        owner: torch.nn.Module | None = None,
+    ) -> None:
+        self.original = function if owner is None else type(owner).forward
+        self.options = options
+        self._owner = None if owner is None else weakref.ref(owner)
+        self._compile = backends.lookup(options.backend)
+        self._cache = ConversionCache(options.max_graphs)
+        self._policy = Policy(options.warmup, config.current().patience)
+        self._lock = threading.Lock()
+        self._misses = self._recorded = self._converted = 0
+        self._failures = self._fallbacks = 0
+        self.reasons: tuple[Reason, ...] = ()
+        self.last_miss: str | None = None
+        functools.update_wrapper(self, self.original, updated=())
+        if owner is not None:
+            del self.__wrapped__  # it would show `self` in the signature
+        self.name = options.name or getattr(self.original, "__qualname__", type(function).__name__)
+
+    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:  # hot
+        if not (stances.depth and stances.current() == "force_eager"):
+            for conversion in self._cache.entries:
+                try:
+                    result = conversion.emitted.call(args, kwargs)
+                except Exception as error:
+                    return self._after_error(conversion, error, args, kwargs)
+                if result is MISS:
+                    continue
+                if result is FAILED:
+                    self._failures += 1
+                    continue
+                conversion.count_hit()
+                return result
+        return self._miss(args, kwargs)
+
+    def __get__(self, instance: object, owner: type | None = None) -> Any:
+        return self if instance is None else types.MethodType(self, instance)
+
+    def __janus_target__(self) -> tuple[Callable[..., Any], torch.nn.Module | None]:
+        """What a recording of an enclosing function runs in our place."""
+        return self.original, self._module()
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        signature = inspect.signature(self.original)
+        if self._owner is None:
+            return signature
+        return signature.replace(parameters=list(signature.parameters.values())[1:])
+
+    # ------------------------------------------------------------------ calls
+
+    def _module(self) -> torch.nn.Module | None:
+        """The module that is speculated on in place; it holds us, so we hold it weakly."""
+        return None if self._owner is None else self._owner()
+
+    def _run_imperatively(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        module = self._module()
+        if module is None:
+            return self.original(*args, **kwargs)
+        return type(module).forward(module, *args, **kwargs)
+
+    def _miss(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        self._misses += 1
+        stance = stances.current()
+        if stance == "force_eager" or not self._may_record(args):
+            self._fallbacks += 1
+            return self._run_imperatively(args, kwargs)
+        if stance == "fail_on_miss":
+            raise MissError(f"{self.name}: {self.explain_miss(args, kwargs)}")
+        if stance == "eager_on_miss" or not self._lock.acquire(blocking=False):
+            self._fallbacks += 1
+            return self._run_imperatively(args, kwargs)
+        try:
+            return self._record(args, kwargs)
+        finally:
+            self._lock.release()
+
+    def _may_record(self, args: tuple[Any, ...]) -> bool:
+        if session.is_recording():
+            return False
+        if not modes_are_off() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+            self._note(Reason(Code.AMBIENT_STATE, "a torch mode, compiler or tracer is active"))
+            return False
+        reason = self.reasons[-1] if self.reasons else None
+        if not self._policy.wants_recording(self._cache.hits, reason):
+            if self._policy.verdict is not None:
+                self._note(self._policy.verdict)
+            return False
+        return True
+
+    def _record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        if self._cache.entries:
+            self.last_miss = self.explain_miss(args, kwargs)
+        self._recorded += 1
+        global_state = GLOBAL_STATE_GUARD()
+        result, trace = record(self.original, args, kwargs, self._module())
+        started = time.perf_counter()
+        outcome = generalize(trace, len(args), tuple(kwargs))
+        if isinstance(outcome, Program):
+            failure = self._convert(outcome, trace.examples, global_state.check, trace.seconds, started)
+        else:
+            failure = outcome
+        if failure is not None:
+            self._note(failure)
+            if self.options.strict:
+                raise ConversionError(failure)
+        return result
+
+    def _convert(
+        self,
+        program: Program,
+        examples: Any,
+        global_state: Callable[[], bool],
+        record_seconds: float,
+        started: float,
+    ) -> Reason | None:
+        graph = None
+        if self._compile is not None:
+            try:
+                graph = backends.compile_graph(self._compile, program, examples)
+            except BackendError as error:
+                self._note(Reason(Code.BACKEND, str(error)))
+            except Exception as error:
+                return Reason(Code.BACKEND, f"{self.backend_name}: {type(error).__name__}: {error}")
+        emitted = emit(program, examples, global_state, self.name, graph)
+        conversion = Conversion(
+            program=program,
+            emitted=emitted,
+            backend=self.backend_name if graph is not None else "eager",
+            record_seconds=record_seconds,
+            convert_seconds=time.perf_counter() - started,
+        )
+        self._cache.add(conversion)
+        self._converted += 1
+        _log.info("%s: converted, %d operations", self.name, len(program.operations))
+        return None
+
+    def _after_error(
+        self,
+        conversion: Conversion,
+        error: Exception,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """An operation raised in a replay, as it would have in eager.
+
+        When nothing outside has changed yet the imperative run raises it again, from the user's own
+        line; otherwise the error is the user's already.
+        """
+        program = conversion.program
+        if program.writes_outside or program.draws:
+            raise error
+        self._fallbacks += 1
+        return self._run_imperatively(args, kwargs)
+
+    def _note(self, reason: Reason) -> None:
+        if reason not in self.reasons:
+            self.reasons = (*self.reasons[-31:], reason)
+            _log.info("%s: imperative: %s", self.name, reason)
+
+    # ---------------------------------------------------------------- queries
+
+    @property
+    def backend_name(self) -> str:
+        """The backend's name."""
+        backend = self.options.backend
+        return backend if isinstance(backend, str) else getattr(backend, "__name__", "custom")
+
+    @property
+    def conversions(self) -> tuple[Conversion, ...]:
+        """The cached graphs, newest first."""
+        return self._cache.entries
+
+    @property
+    def stats(self) -> Stats:
+        """Counters so far."""
+        hits = self._cache.hits
+        return Stats(
+            calls=hits + self._misses,
+            recorded=self._recorded,
+            converted=self._converted,
+            hits=hits,
+            misses=self._misses,
+            assertion_failures=self._failures,
+            fallbacks=self._fallbacks,
+        )
+
+    def explain(self) -> Any:
+        """Return a `Report`: graphs, assumptions, fallbacks with their reasons, costs."""
+        from janus_lite.report import report  # noqa: PLC0415  # the report reads this class
+
+        return report(self)
+
+    def explain_miss(self, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> str:
+        """Say which assumption of the nearest cached graph the call breaks.
+
+        Args:
+            args: positional arguments of the call.
+            kwargs: its keyword arguments.
+        """
+        if not self._cache.entries:
+            return "nothing is converted yet"
+        differences = (
+            first_difference(c.program, args, kwargs or {}) for c in self._cache.entries
+        )
+        return max(differences, key=lambda difference: difference[0])[1]
+
+    def code(self) -> str:
+        """Return the generated source of the newest graph, `""` before the first."""
+        return self._cache.entries[0].emitted.source if self._cache.entries else ""
+
+    def reset(self) -> None:
+        """Drop all graphs and counters of patience; the next call records again."""
+        with self._lock:
+            self._cache.clear()
+            self._policy.forget()
+            self.reasons = ()
+
+    # ----------------------------------------------------------------- object
+
+    def __repr__(self) -> str:
+        return f"<speculated {self.name}: {len(self._cache.entries)} graphs>"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> SpeculativeFunction:
+        module = self._module()
+        if module is None:
+            return SpeculativeFunction(copy.deepcopy(self.original, memo), self.options)
+        return SpeculativeFunction(self.original, self.options, memo.get(id(module), module))
+
+    def __reduce__(self) -> Any:
+        module = self._module()
+        if module is None:
+            return SpeculativeFunction, (self.original, self.options)
+        return SpeculativeFunction, (None, self.options, module)

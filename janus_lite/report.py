@@ -1,0 +1,168 @@
+"""One `Report`, several renderings: text, dict, JSON, HTML."""
+
+from __future__ import annotations
+
+import html
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from janus_lite.program.assumptions import describe
+from janus_lite.record.torch_table import name_of
+
+if TYPE_CHECKING:
+    from janus_lite.function import SpeculativeFunction, Stats
+    from janus_lite.runtime.cache import Conversion
+
+_SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GraphReport:
+    """One cached graph.
+
+    Attributes:
+        operations: number of torch calls.
+        inputs: number of outside tensors.
+        assumptions: what is checked, one line each.
+        assertions: tensor values compared inside the graph.
+        words: memory words behind the quick accept, 0 when it is not used.
+        hits: replays so far.
+        backend: who runs it.
+        record_ms: the recorded call.
+        convert_ms: emission and backend.
+        operation_names: the torch functions in order.
+    """
+
+    operations: int
+    inputs: int
+    assumptions: tuple[str, ...]
+    assertions: int
+    words: int
+    hits: int
+    backend: str
+    record_ms: float
+    convert_ms: float
+    operation_names: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReasonReport:
+    """Why calls stayed imperative."""
+
+    code: str
+    found: str
+    site: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
+    """What happened to one speculated function.
+
+    Attributes:
+        name: the function.
+        backend: as asked for.
+        stats: the counters.
+        graphs: newest first.
+        reasons: why calls were not converted, oldest first.
+        last_miss: the assumption that the last recorded miss broke.
+    """
+
+    name: str
+    backend: str
+    stats: Stats
+    graphs: tuple[GraphReport, ...]
+    reasons: tuple[ReasonReport, ...]
+    last_miss: str | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain data."""
+        return asdict(self)
+
+    def to_json(self) -> str:
+        """Return `to_dict` as JSON."""
+        return json.dumps(self.to_dict(), indent=2)
+
+    def to_html(self, path: str | Path | None = None) -> str:
+        """Return a self-contained page; also write it to `path` when given."""
+        page = (
+            "<!doctype html><meta charset='utf-8'>"
+            f"<title>janus_lite: {html.escape(self.name)}</title>{self._repr_html_()}"
+        )
+        if path is not None:
+            Path(path).write_text(page, encoding="utf-8")
+        return page
+
+    def _repr_html_(self) -> str:
+        return f"<pre>{html.escape(self._text(limit=None))}</pre>"
+
+    def __str__(self) -> str:
+        return self._text(limit=_SHOWN)
+
+    def _text(self, limit: int | None) -> str:
+        stats = self.stats
+        lines = [
+            f"{self.name} (backend {self.backend})",
+            f"  calls {stats.calls}: hits {stats.hits}, recorded {stats.recorded}, "
+            f"converted {stats.converted}, assertion failures {stats.assertion_failures}, "
+            f"fallbacks {stats.fallbacks}",
+        ]
+        for number, graph in enumerate(self.graphs[: 3 if limit else None]):
+            lines += _graph_lines(number, graph, limit)
+        lines += [f"  imperative: {r.code} {r.site} {r.found} ({r.hint})" for r in self.reasons[-5:]]
+        if self.last_miss:
+            lines.append(f"  last miss: {self.last_miss}")
+        return "\n".join(lines)
+
+
+def _graph_lines(number: int, graph: GraphReport, limit: int | None) -> list[str]:
+    lines = [
+        f"  graph {number}: {graph.operations} operations, {graph.inputs} inputs, "
+        f"{len(graph.assumptions)} assumptions, {graph.assertions} assertions, {graph.hits} hits, "
+        f"recorded in {graph.record_ms:.1f} ms, converted in {graph.convert_ms:.1f} ms "
+        f"({graph.backend})"
+    ]
+    shown = graph.assumptions[:limit]
+    lines += [f"    {text}" for text in shown]
+    if len(shown) < len(graph.assumptions):
+        lines.append(f"    ... and {len(graph.assumptions) - len(shown)} more")
+    return lines
+
+
+def report(function: SpeculativeFunction) -> Report:
+    """Collect the report of a function."""
+    return Report(
+        name=function.name,
+        backend=function.backend_name,
+        stats=function.stats,
+        graphs=tuple(_graph(c) for c in function.conversions),
+        reasons=tuple(
+            ReasonReport(code=r.code.value, found=r.found, site=str(r.site or ""), hint=r.hint)
+            for r in function.reasons
+        ),
+        last_miss=function.last_miss,
+    )
+
+
+def _graph(conversion: Conversion) -> GraphReport:
+    program = conversion.program
+    assumptions = program.assumptions
+    fingerprint = conversion.emitted.fingerprint
+    tensors = [f"{i.source} is {i.meta}" for i in program.inputs]
+    return GraphReport(
+        operations=len(program.operations),
+        inputs=len(program.inputs),
+        assumptions=(
+            *(describe(r) for r in (*assumptions.arguments, *assumptions.heap)),
+            *tensors,
+        ),
+        assertions=sum(o.expected is not None for o in program.operations),
+        words=fingerprint.count if fingerprint is not None else 0,
+        hits=conversion.hits,
+        backend=conversion.backend,
+        record_ms=conversion.record_seconds * 1e3,
+        convert_ms=conversion.convert_seconds * 1e3,
+        operation_names=tuple(name_of(o.target) for o in program.operations),
+    )

@@ -1,0 +1,56 @@
+"""Torch's ambient state around a replay: modes, grad mode, autocast, the random generator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from janus_lite.torch_internals import dispatch_mode_depth, function_mode_depth
+
+
+def modes_are_off() -> bool:  # hot
+    """Whether no torch function or dispatch mode of anybody is active."""
+    return not (function_mode_depth() or dispatch_mode_depth())
+
+
+@dataclass(frozen=True, slots=True)
+class AmbientState:
+    """Grad mode and autocast as they were before a replay."""
+
+    grad: bool
+    cache: bool
+    autocast: tuple[tuple[str, bool, torch.dtype], ...]
+
+
+def _autocast_devices() -> tuple[str, ...]:
+    return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+
+
+def save() -> AmbientState:
+    """Return the state that a program may change."""
+    devices = _autocast_devices()
+    return AmbientState(
+        torch.is_grad_enabled(),
+        torch.is_autocast_cache_enabled(),
+        tuple((d, torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in devices),
+    )
+
+
+def restore(state: AmbientState) -> None:
+    """Put the state back, also after an operation raised in the middle."""
+    torch._C._set_grad_enabled(state.grad)
+    torch.set_autocast_cache_enabled(state.cache)
+    for device, is_enabled, dtype in state.autocast:
+        torch.set_autocast_enabled(device, is_enabled)
+        torch.set_autocast_dtype(device, dtype)
+
+
+def random_state() -> torch.Tensor:
+    """A copy of the default CPU generator's state (5 kB)."""
+    return torch.get_rng_state()
+
+
+def set_random_state(state: torch.Tensor) -> None:
+    """Undo the draws since `random_state`."""
+    torch.set_rng_state(state)

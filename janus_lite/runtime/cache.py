@@ -1,0 +1,98 @@
+"""Conversions of one function: bounded, newest first, dropped when their model dies."""
+
+from __future__ import annotations
+
+import itertools
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from janus_lite.program.generalize import Program
+from janus_lite.record.source import Pinned
+from janus_lite.runtime.emit import Emitted
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Conversion:
+    """One cached program, ready to run.
+
+    Attributes:
+        program: what was recorded.
+        emitted: the generated function.
+        backend: the backend that runs the graph.
+        record_seconds: the recorded call, which also did the user's work.
+        convert_seconds: guards, emission, backend.
+        count_hit: counts a hit (atomic under the GIL).
+    """
+
+    program: Program
+    emitted: Emitted
+    backend: str
+    record_seconds: float
+    convert_seconds: float
+    _hits: itertools.count[int] = field(default_factory=itertools.count)
+
+    @property
+    def count_hit(self) -> Callable[[], int]:
+        return self._hits.__next__
+
+    @property
+    def hits(self) -> int:
+        """How often it was replayed."""
+        return int(self._hits.__reduce__()[1][0])  # type: ignore[index]
+
+
+class ConversionCache:
+    """At most `max_graphs` conversions; readers take `entries`, an immutable tuple.
+
+    Args:
+        max_graphs: the oldest conversion goes when one more is added.
+    """
+
+    def __init__(self, max_graphs: int) -> None:
+        self._max_graphs = max_graphs
+        self._watches: dict[int, list[weakref.ref[object]]] = {}
+        self.entries: tuple[Conversion, ...] = ()
+        self.evicted = 0
+        self.retired_hits = 0
+
+    def add(self, conversion: Conversion) -> None:
+        """Put a conversion in front."""
+        kept = self.entries[: self._max_graphs - 1]
+        for old in self.entries[self._max_graphs - 1 :]:
+            self.evicted += 1
+            self._retire(old)
+        self.entries = (conversion, *kept)
+        self._watch_owners(conversion)
+
+    def clear(self) -> None:
+        """Drop everything."""
+        for conversion in self.entries:
+            self._retire(conversion)
+        self.entries = ()
+
+    @property
+    def hits(self) -> int:
+        """Hits of all conversions, evicted ones included."""
+        return self.retired_hits + sum(c.hits for c in self.entries)
+
+    def _retire(self, conversion: Conversion) -> None:
+        self.retired_hits += conversion.hits
+        self._watches.pop(id(conversion), None)
+
+    def _watch_owners(self, conversion: Conversion) -> None:
+        """A conversion dies with the models that it holds weakly."""
+        cache = weakref.ref(self)
+        key = id(conversion)
+
+        def drop(_: object) -> None:
+            owner = cache()
+            if owner is not None:
+                gone = [c for c in owner.entries if id(c) == key]
+                owner.entries = tuple(c for c in owner.entries if id(c) != key)
+                for one in gone:
+                    owner._retire(one)
+
+        sources = (r.source for r in conversion.program.assumptions.heap)
+        weak = {id(s): s for s in sources if isinstance(s, Pinned) and s.is_weak}
+        self._watches[key] = [weakref.ref(s.value, drop) for s in weak.values() if s.value is not None]

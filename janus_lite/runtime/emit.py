@@ -1,0 +1,504 @@
+"""Program -> one readable, straight-line Python function.
+
+The function checks the guards, loads the inputs, calls torch's C builtins, frees each value at its
+last use and returns the rebuilt output. Its source is registered in `linecache`: tracebacks and
+debuggers step through it, each operation under the user's line it came from.
+"""
+
+from __future__ import annotations
+
+import itertools
+import linecache
+import types
+from collections import defaultdict, deque
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from janus_lite.program.generalize import Program
+from janus_lite.record.outputs import Built, Constant, Loaded
+from janus_lite.record.source import Source
+from janus_lite.record.torch_table import name_of
+from janus_lite.record.trace import Operation, OperationKind, Read, Ref
+from janus_lite.runtime import ambient
+from janus_lite.runtime.fingerprint import Fingerprint, FingerprintBuilder
+from janus_lite.runtime.guards import GuardEmitter, Names, split_by_fingerprint
+from janus_lite.torch_internals import tensor_guard
+
+MISS: Any = type("Miss", (), {"__repr__": lambda _: "MISS"})()
+FAILED: Any = type("Failed", (), {"__repr__": lambda _: "FAILED"})()
+# Below this many heap facts a straight check is as quick as the fingerprint.
+FINGERPRINT_FROM = 16
+_counter = itertools.count(1)
+_INDENT = "    "
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Emitted:
+    """A program as a callable.
+
+    Attributes:
+        call: `call(args, kwargs)` gives the output, `MISS` or `FAILED`.
+        check: the guards alone: `check(args, kwargs)` gives the inputs or `MISS`.
+        source: the text of `call`.
+        filename: under which `linecache` knows it.
+        fingerprint: the words behind the quick accept, `None` when guards are few.
+    """
+
+    call: Callable[[tuple[Any, ...], dict[str, Any]], Any]
+    check: Callable[[tuple[Any, ...], dict[str, Any]], Any]
+    source: str
+    filename: str
+    fingerprint: Fingerprint | None
+
+
+def emit(
+    program: Program,
+    examples: Sequence[torch.Tensor],
+    global_state: Callable[[], bool],
+    name: str,
+    graph: Callable[..., Sequence[object]] | None = None,
+) -> Emitted:
+    """Generate the function of a program.
+
+    Args:
+        program: what to run.
+        examples: the recorded input tensors, in the order of `program.inputs`.
+        global_state: torch's ambient-state check, made before the recording.
+        name: shown in tracebacks.
+        graph: a foreign backend's compiled graph: it gets the inputs and returns the values of
+            `foreign_outputs(program)`; `None` emits the operations themselves.
+    """
+    writer = _Writer(program, examples, global_state, graph)
+    source = writer.module()
+    filename = f"<janus_lite {next(_counter)} {name}>"
+    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    exec(compile(source, filename, "exec"), writer.names.namespace)  # noqa: S102
+    namespace = writer.names.namespace
+    return Emitted(
+        call=namespace["replay"],  # type: ignore[arg-type]
+        check=namespace["check"],  # type: ignore[arg-type]
+        source=source,
+        filename=filename,
+        fingerprint=writer.fingerprint,
+    )
+
+
+def foreign_outputs(program: Program) -> list[Ref]:
+    """The graph values that a foreign backend must return: those that the output plan needs."""
+    refs: dict[Ref, None] = {}
+
+    def walk(plan: object) -> None:
+        if isinstance(plan, Ref):
+            refs[plan] = None
+        elif isinstance(plan, Built):
+            for part in (*plan.items, *(p for _, p in plan.attributes)):
+                walk(part)
+
+    walk(program.output)
+    return list(refs)
+
+
+class _Writer:
+    """Writes one module: `refresh` (heap guards), `check` (all guards), `replay`."""
+
+    def __init__(
+        self,
+        program: Program,
+        examples: Sequence[torch.Tensor],
+        global_state: Callable[[], bool],
+        graph: Callable[..., Sequence[object]] | None,
+    ) -> None:
+        self._program = program
+        self._graph = graph
+        self.names = Names()
+        self.fingerprint: Fingerprint | None = None
+        self._heap_inputs = [i for i in program.inputs if i.source.is_pinned]
+        names = self.names.namespace
+        names.update(
+            MISS=MISS,
+            FAILED=FAILED,
+            global_state=global_state,
+            ambient=ambient,
+            modes_are_off=ambient.modes_are_off,
+        )
+        if examples:
+            names["tensors_match"] = tensor_guard(examples)
+        if graph is not None:
+            names["graph"] = graph
+        self._targets: dict[int, str] = {}
+
+    def module(self) -> str:
+        """Return the module's text."""
+        guards = self._guards()
+        loaded = ", ".join(f"v{i.ref.index}" for i in self._program.inputs)
+        check = [*guards, f"return ({loaded},)" if loaded else "return ()"]
+        parts = [
+            *self._refresh_lines,
+            "def check(args, kwargs):",
+            *_indent(check),
+            "",
+            "def replay(args, kwargs):",
+            *_indent([*guards, *self._body()]),
+        ]
+        return "\n".join(parts) + "\n"
+
+    # --------------------------------------------------------------- guards
+
+    def _guards(self) -> list[str]:
+        assumptions = self._program.assumptions
+        self._refresh_lines: list[str] = []
+        lines = [f"if len(args) != {assumptions.positional}: return MISS"]
+        if assumptions.keywords:
+            keywords = self.names.constant(assumptions.keywords)
+            lines.append(f"if tuple(kwargs) != {keywords}: return MISS")
+        else:
+            lines.append("if kwargs: return MISS")
+        emitter = GuardEmitter(self.names, lines)
+        for read in assumptions.arguments:
+            emitter.emit(read)
+        lines.append("if not (global_state() and modes_are_off()): return MISS")
+        if len(assumptions.heap) + len(self._heap_inputs) >= FINGERPRINT_FROM:
+            self._emit_with_fingerprint(emitter, lines)
+        else:
+            self._emit_plainly(emitter, lines, assumptions.heap)
+        for item in self._program.inputs:
+            if not item.source.is_pinned:
+                lines.append(f"v{item.ref.index} = {emitter.loader.load(item.source)}")
+        if self._program.inputs:
+            arguments = ", ".join(f"v{i.ref.index}" for i in self._program.inputs)
+            lines.append(f"if not tensors_match({arguments}): return MISS")
+        return lines
+
+    def _emit_plainly(
+        self, emitter: GuardEmitter, lines: list[str], reads: Sequence[Read]
+    ) -> None:
+        for read in reads:
+            emitter.emit(read)
+        for item in self._heap_inputs:
+            lines.append(f"v{item.ref.index} = {emitter.loader.load(item.source)}")
+
+    def _emit_with_fingerprint(self, emitter: GuardEmitter, lines: list[str]) -> None:
+        """`refresh` checks the heap in full and remembers the words under which it held."""
+        heap = self._program.assumptions.heap
+        builder = FingerprintBuilder()
+        sources = [i.source for i in self._heap_inputs]
+        residual, covered = split_by_fingerprint(heap, sources, builder)
+        self.fingerprint = builder.build()
+        kept = [i for i in self._heap_inputs if id(i.source) in covered]
+        self._write_refresh([r for r in heap if r not in set(residual)], [i.source for i in kept])
+        self.names.namespace.update(read_words=self.fingerprint.read, held=[(b"", ())])
+        lines.append("words, slots = held[0]")
+        lines.append("if read_words() != words:")
+        lines.append(f"{_INDENT}slots = refresh()")
+        lines.append(f"{_INDENT}if slots is None: return MISS")
+        for read in residual:
+            emitter.emit(read)
+        if kept:
+            lines.append(f"({', '.join(f'v{i.ref.index}' for i in kept)},) = slots")
+        for item in self._heap_inputs:
+            if id(item.source) not in covered:
+                lines.append(f"v{item.ref.index} = {emitter.loader.load(item.source)}")
+
+    def _write_refresh(self, reads: Sequence[Read], sources: Sequence[Source]) -> None:
+        body: list[str] = ["words = read_words()"]
+        emitter = GuardEmitter(self.names, body, "return None")
+        for read in reads:
+            emitter.emit(read)
+        slots = [emitter.loader.load(source) for source in sources]
+        body.append(f"slots = ({', '.join(slots)}{',' if slots else ''})")
+        body.append("held[0] = (words, slots)")
+        body.append("return slots")
+        guarded = [
+            "try:",
+            *_indent(body),
+            "except (KeyError, IndexError, AttributeError, TypeError, ValueError):",
+            f"{_INDENT}return None",
+        ]
+        self._refresh_lines = ["def refresh():", *_indent(guarded), ""]
+
+    # ----------------------------------------------------------------- body
+
+    def _body(self) -> list[str]:
+        program = self._program
+        if self._graph is not None:
+            return [*self._foreign_call(), f"return {self._output()}"]
+        needed = {ref.index for ref in foreign_outputs(program)}
+        last = _last_uses(program.operations, needed)
+        inputs = {i.ref.index for i in program.inputs}
+        lines: list[str] = []
+        restores = program.draws and program.has_assertions
+        if restores:
+            lines.append("random_state = ambient.random_state()")
+        site = None
+        for position, operation in enumerate(program.operations):
+            if operation.site != site:
+                site = operation.site
+                lines.append(f"# {site}")
+            lines += self._operation(operation, restores)
+            dead = sorted(
+                v for v in _made_or_read(operation) if last.get(v) == position and v not in inputs
+            )
+            if dead:
+                lines.append(f"del {', '.join(f'v{v}' for v in dead)}")
+        lines.append(f"return {self._output(lines)}")
+        if not program.changes_ambient:
+            return lines
+        return [
+            "state = ambient.save()",
+            "try:",
+            *_indent(lines),
+            "finally:",
+            f"{_INDENT}ambient.restore(state)",
+        ]
+
+    def _operation(self, operation: Operation, restores: bool) -> list[str]:
+        call = self._call(operation)
+        leave = "return FAILED"
+        if restores:
+            leave = "ambient.set_random_state(random_state); return FAILED"
+        if operation.kind is OperationKind.ASSERT:
+            condition = self._host_value(call, operation.expected)
+            return [f"if not ({condition}): {leave}"]
+        if operation.output is None:
+            return [call]
+        lines = [f"{_pattern(operation.output)} = {call}"]
+        if operation.kind is OperationKind.SHAPE:
+            for ref, shape in _shape_pairs(operation.output, operation.expected):
+                lines.append(f"if v{ref.index}.shape != {shape!r}: {leave}")
+        return lines
+
+    def _host_value(self, call: str, expected: object) -> str:
+        if isinstance(expected, bool):
+            return f"({call}) is {expected}"
+        if isinstance(expected, float) and expected != expected:
+            return f"(host := {call}) != host"
+        constant = self.names.constant(expected)
+        if isinstance(expected, float) and expected == 0:
+            return f"repr({call}) == {str(expected)!r}"
+        return f"({call}) == {constant}"
+
+    def _call(self, operation: Operation) -> str:
+        target, args = operation.target, operation.args
+        special = getattr(target, "__name__", "")
+        if special == "__get__":
+            return f"{self._value(args[0])}.{name_of(target)}"
+        if special == "__getitem__" and len(args) == 2:
+            return f"{self._value(args[0])}[{self._value(args[1])}]"
+        arguments = [self._value(a) for a in args]
+        arguments += [f"{k}={self._value(v)}" for k, v in operation.kwargs.items()]
+        return f"{self._target(target)}({', '.join(arguments)})"
+
+    def _target(self, target: Callable[..., object]) -> str:
+        found = self._targets.get(id(target))
+        if found is None:
+            base = name_of(target)
+            base = base if base.isidentifier() else "operation"
+            found = f"{base}_{len(self._targets)}"
+            self._targets[id(target)] = found
+            self.names.namespace[found] = target
+        return found
+
+    def _value(self, value: object) -> str:
+        """Source text of an operand."""
+        if isinstance(value, Ref):
+            return f"v{value.index}"
+        if _is_literal(value):
+            return repr(value)
+        if isinstance(value, slice):
+            parts = ", ".join(map(self._value, (value.start, value.stop, value.step)))
+            return f"slice({parts})"
+        if isinstance(value, tuple) and type(value) is tuple:
+            inner = ", ".join(map(self._value, value))
+            return f"({inner}{',' if len(value) == 1 else ''})"
+        if isinstance(value, list):
+            return f"[{', '.join(map(self._value, value))}]"
+        if isinstance(value, dict):
+            inner = ", ".join(f"{self._value(k)}: {self._value(v)}" for k, v in value.items())
+            return f"{{{inner}}}"
+        return self.names.constant(value)
+
+    # --------------------------------------------------------------- output
+
+    def _foreign_call(self) -> list[str]:
+        arguments = ", ".join(f"v{i.ref.index}" for i in self._program.inputs)
+        refs = foreign_outputs(self._program)
+        inputs = {i.ref for i in self._program.inputs}
+        produced = [r for r in refs if r not in inputs]
+        pattern = "".join(f"v{r.index}, " for r in produced)
+        call = f"graph({arguments})"
+        return [f"({pattern}) = {call}" if produced else call]
+
+    def _output(self, lines: list[str] | None = None) -> str:
+        uses: dict[int, int] = defaultdict(int)
+        _count_uses(self._program.output, uses)
+        held: dict[int, str] = {}
+        return self._plan(self._program.output, uses, held, lines if lines is not None else [])
+
+    def _plan(
+        self, plan: object, uses: dict[int, int], held: dict[int, str], lines: list[str]
+    ) -> str:
+        if isinstance(plan, Ref):
+            return f"v{plan.index}"
+        if isinstance(plan, Constant):
+            return repr(plan.value) if _is_literal(plan.value) else self.names.constant(plan.value)
+        if isinstance(plan, Loaded):
+            emitter = GuardEmitter(self.names, lines)
+            return emitter.loader.load(plan.source)
+        assert isinstance(plan, Built)
+        if id(plan) in held:
+            return held[id(plan)]
+        text = self._built(plan, uses, held, lines)
+        if uses[id(plan)] > 1:
+            name = f"shared{len(held)}"
+            lines.append(f"{name} = {text}")
+            held[id(plan)] = text = name
+        return text
+
+    def _built(
+        self, plan: Built, uses: dict[int, int], held: dict[int, str], lines: list[str]
+    ) -> str:
+        items = [self._plan(p, uses, held, lines) for p in plan.items]
+        attributes = [(n, self._plan(p, uses, held, lines)) for n, p in plan.attributes]
+        if plan.cls is tuple:
+            return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
+        if plan.cls is list:
+            return f"[{', '.join(items)}]"
+        if plan.keys is not None:
+            keys = [self._value(k) if _is_literal(k) else self.names.constant(k) for k in plan.keys]
+            table = "{" + ", ".join(f"{k}: {v}" for k, v in zip(keys, items, strict=True)) + "}"
+            if plan.cls is dict and not attributes:
+                return table
+            content = table
+        else:
+            content = f"[{', '.join(items)}]"
+        fields = "{" + ", ".join(f"{n!r}: {v}" for n, v in attributes) + "}"
+        cls, extra = self.names.constant(plan.cls), self.names.constant(plan.extra)
+        maker = self.names.constant(_maker(plan.cls), "make")
+        return f"{maker}({cls}, {content}, {fields}, {extra})"
+
+
+def _maker(cls: type) -> Callable[..., object]:
+    """A function that makes an instance of `cls` without running the user's code."""
+    if issubclass(cls, dict):
+        return _make_mapping
+    if issubclass(cls, list | deque):
+        return _make_sequence
+    if cls is slice or cls is types.MethodType:
+        return lambda cls, content, fields, extra: cls(*content)
+    if issubclass(cls, set | frozenset):
+        return lambda cls, content, fields, extra: cls(content)
+    if hasattr(cls, "n_sequence_fields"):  # torch.return_types.*
+        return lambda cls, content, fields, extra: cls(content)
+    if issubclass(cls, tuple):
+        return _make_tuple
+    return _make_object
+
+
+def _make_mapping(cls: Any, content: dict[Any, Any], fields: dict[str, Any], extra: Any) -> Any:
+    value = cls.__new__(cls)
+    if isinstance(value, defaultdict):
+        value.default_factory = extra
+    store = _builtin(cls, "__setitem__")
+    for key, item in content.items():
+        store(value, key, item)
+    return _fill(value, fields)
+
+
+def _make_sequence(cls: Any, content: list[Any], fields: dict[str, Any], extra: Any) -> Any:
+    if cls is deque:
+        return deque(content, extra)
+    value = cls.__new__(cls)
+    _builtin(cls, "extend")(value, content)
+    return _fill(value, fields)
+
+
+def _make_tuple(cls: Any, content: list[Any], fields: dict[str, Any], extra: Any) -> Any:
+    return _fill(tuple.__new__(cls, content), fields)
+
+
+def _make_object(cls: Any, content: list[Any], fields: dict[str, Any], extra: Any) -> Any:
+    return _fill(object.__new__(cls), fields)
+
+
+def _builtin(cls: type, name: str) -> Callable[..., Any]:
+    """The C method of the built-in base, past the class's own override."""
+    for base in cls.__mro__:
+        method = base.__dict__.get(name)
+        if method is not None and not isinstance(method, types.FunctionType):
+            return method  # type: ignore[no-any-return]
+    raise TypeError(f"{cls.__qualname__} has no built-in {name}")
+
+
+def _fill(value: Any, fields: dict[str, Any]) -> Any:
+    for name, item in fields.items():
+        object.__setattr__(value, name, item)
+    return value
+
+
+def _count_uses(plan: object, uses: dict[int, int]) -> None:
+    if isinstance(plan, Built):
+        uses[id(plan)] += 1
+        if uses[id(plan)] == 1:
+            for part in (*plan.items, *(p for _, p in plan.attributes)):
+                _count_uses(part, uses)
+
+
+def _is_literal(value: object) -> bool:
+    if type(value) is float:
+        return value == value and abs(value) != float("inf")
+    if type(value) in (list, tuple):
+        return all(_is_literal(v) for v in value)  # type: ignore[attr-defined]
+    return type(value) in (int, str, bool, type(None), type(Ellipsis)) and value is not ...
+
+
+def refs_in(value: object) -> list[Ref]:
+    """All graph values in an operand."""
+    if isinstance(value, Ref):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [r for v in value for r in refs_in(v)]
+    if isinstance(value, dict):
+        return [r for v in value.values() for r in refs_in(v)]
+    if isinstance(value, slice):
+        return refs_in((value.start, value.stop, value.step))
+    return []
+
+
+def _made_or_read(operation: Operation) -> set[int]:
+    parts = (operation.args, operation.kwargs, operation.output)
+    return {r.index for part in parts for r in refs_in(part)}
+
+
+def _last_uses(operations: Sequence[Operation], needed: set[int]) -> dict[int, int]:
+    """Position of the last operation that touches a value; values to return are left out."""
+    last: dict[int, int] = {}
+    for position, operation in enumerate(operations):
+        for value in _made_or_read(operation):
+            if value not in needed:
+                last[value] = position
+    return last
+
+
+def _pattern(output: object) -> str:
+    if isinstance(output, Ref):
+        return f"v{output.index}"
+    if isinstance(output, tuple):
+        return f"({', '.join(map(_pattern, output))}{',' if len(output) == 1 else ''})"
+    return "_"
+
+
+def _shape_pairs(output: object, shapes: object) -> list[tuple[Ref, tuple[int, ...]]]:
+    if isinstance(output, Ref):
+        return [(output, shapes)]  # type: ignore[list-item]
+    if isinstance(output, tuple) and isinstance(shapes, tuple):
+        return [p for o, s in zip(output, shapes, strict=True) for p in _shape_pairs(o, s)]
+    return []
+
+
+def _indent(lines: Sequence[str]) -> list[str]:
+    return [f"{_INDENT}{line}" for line in lines]
+
+

@@ -81,7 +81,11 @@ class Runner:
         if not self.is_training or self.module is None:
             return result
         gradients = {name: p.grad for name, p in self.module.named_parameters()}
-        return {"loss": result, "gradients": gradients, "buffers": dict(self.module.named_buffers())}
+        return {
+            "loss": result,
+            "gradients": gradients,
+            "buffers": dict(self.module.named_buffers()),
+        }
 
     def apply(self, variant: Variant, seed: int) -> None:
         """Run under `variant` from now on."""

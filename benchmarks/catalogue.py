@@ -132,7 +132,8 @@ class _StackedLSTM(nn.Module):
 
     def forward(self, input_ids: Tensor) -> Tensor:
         states, _ = self.lstm(self.embed(input_ids))
-        return self.head(states)
+        logits: Tensor = self.head(states)
+        return logits
 
 
 def _source_and_target(seed: int) -> Call:

@@ -8,6 +8,7 @@ that says why.
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
@@ -53,6 +54,9 @@ class Measured:
     eager_samples: tuple[float, ...] = ()
 
 
+Record = Callable[[Measured], None]
+
+
 def measure(identity: str, suite: str, case: Case, variant: Variant, setting: Setting) -> Measured:
     """Return the row of `case` under `variant`."""
     row = Row(
@@ -63,7 +67,7 @@ def measure(identity: str, suite: str, case: Case, variant: Variant, setting: Se
         device=setting.device,
         accuracy="bitwise",
     )
-    reason = _reason_to_leave_out(case, variant, setting)
+    reason = reason_to_leave_out(case, variant, setting)
     if reason:
         return Measured(row=replace(row, accuracy=reason))
     with torch.set_grad_enabled(case.is_training):
@@ -75,7 +79,8 @@ def measure(identity: str, suite: str, case: Case, variant: Variant, setting: Se
             variant.release()
 
 
-def _reason_to_leave_out(case: Case, variant: Variant, setting: Setting) -> str | None:
+def reason_to_leave_out(case: Case, variant: Variant, setting: Setting) -> str | None:
+    """Return why a row is not run here; `None` when it can be."""
     is_slow_to_convert = variant.name.startswith("compile")
     if setting.is_quick and is_slow_to_convert and not case.is_compiled_in_quick:
         return "left out by --quick"
@@ -103,7 +108,7 @@ def _measure_variant(row: Row, case: Case, variant: Variant, setting: Setting) -
     eager, subject = start(case, setting.device), start(case, setting.device)
     try:
         first_calls = _convert(subject, variant, setting)
-    except Exception as error:  # noqa: BLE001  whatever stops a variant is the row's content
+    except Exception as error:
         return Measured(row=_failed(row, variant, error))
     for _ in range(_CONVERTING_CALLS):
         eager.outcome(CONVERSION_SEED)
@@ -140,7 +145,8 @@ def _judged(row: Row, variant: Variant, comparison: Comparison, remark: str) -> 
     is_broken_promise = variant.has_exact_bits and comparison.verdict is not Verdict.BITWISE
     verdict = Verdict.WRONG if is_broken_promise else comparison.verdict
     detail = "; ".join(part for part in (comparison.where, remark) if part)
-    return replace(row, accuracy=verdict.value, detail=detail)
+    is_like_for_like = verdict is Verdict.BITWISE  # other numerics buy speed that eager cannot have
+    return replace(row, accuracy=verdict.value, detail=detail, is_like_for_like=is_like_for_like)
 
 
 def _measure_speed(

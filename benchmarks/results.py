@@ -32,6 +32,7 @@ class Judgement(Enum):
     SAME = "no difference"
     FASTER = "faster"
     BASELINE = "baseline"
+    MEASURED = "measured"
     NOT_RUN = "not run"
 
 
@@ -42,6 +43,7 @@ _ORDER = {
     Judgement.SAME: 2,
     Judgement.FASTER: 2,
     Judgement.BASELINE: 2,
+    Judgement.MEASURED: 2,
     Judgement.NOT_RUN: 3,
 }
 
@@ -100,7 +102,7 @@ class Row:
         if self.median_s is None:
             return Judgement.NOT_RUN
         if self.speedup_low is None or self.speedup_high is None:
-            return Judgement.BASELINE
+            return Judgement.BASELINE if self.variant == "eager" else Judgement.MEASURED
         if self.speedup_low > 1.0:
             return Judgement.FASTER
         return Judgement.SLOWER if self.speedup_high < 1.0 else Judgement.SAME

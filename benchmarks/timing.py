@@ -132,15 +132,18 @@ def measure_pairs(first: Thunk, second: Thunk, stopwatch: Stopwatch, plan: PairP
         for _ in range(plan.warmup_pairs):
             stopwatch.time_block(first, calls)
             stopwatch.time_block(second, calls)
-        firsts: list[float] = []
-        seconds: list[float] = []
-        spent = 0.0
-        while _goes_on(len(firsts), spent, plan):
-            a, b = _one_pair(first, second, calls, stopwatch, is_swapped=len(firsts) % 2 == 1)
-            firsts.append(a / calls)
-            seconds.append(b / calls)
-            spent += a + b
-    return Pairs(first=tuple(firsts), second=tuple(seconds), calls_per_block=calls)
+        return _alternate(
+            first, second, stopwatch, calls, lambda taken, spent: _goes_on(taken, spent, plan)
+        )
+
+
+def measure_steps(first: Thunk, second: Thunk, stopwatch: Stopwatch, steps: int) -> Pairs:
+    """Measure exactly `steps` calls of each side, in turn: for callables that move on, as training.
+
+    Both sides see equally many calls, so that their states can be compared afterwards.
+    """
+    with _no_garbage_collection():
+        return _alternate(first, second, stopwatch, 1, lambda taken, _spent: taken < steps)
 
 
 def measure_alone(fn: Thunk, stopwatch: Stopwatch, plan: PairPlan) -> tuple[float, ...]:
@@ -207,6 +210,24 @@ class SampleClock:
     def __call__(self) -> float:
         """Return the time shown."""
         return self._now
+
+
+def _alternate(
+    first: Thunk,
+    second: Thunk,
+    stopwatch: Stopwatch,
+    calls: int,
+    goes_on: Callable[[int, float], bool],
+) -> Pairs:
+    firsts: list[float] = []
+    seconds: list[float] = []
+    spent = 0.0
+    while goes_on(len(firsts), spent):
+        a, b = _one_pair(first, second, calls, stopwatch, is_swapped=len(firsts) % 2 == 1)
+        firsts.append(a / calls)
+        seconds.append(b / calls)
+        spent += a + b
+    return Pairs(first=tuple(firsts), second=tuple(seconds), calls_per_block=calls)
 
 
 def _one_pair(

@@ -8,10 +8,16 @@ from __future__ import annotations
 
 from benchmarks.architectures.base import Architecture, Built, Call, Kind, seeded
 from benchmarks.architectures.timm_models import TIMM
+from benchmarks.architectures.torch_models import TORCH
 from benchmarks.architectures.torchvision_models import TORCHVISION
 from benchmarks.architectures.transformers_models import TRANSFORMERS
 
-ARCHITECTURES: tuple[Architecture, ...] = (*TIMM, *TORCHVISION, *TRANSFORMERS)
+ARCHITECTURES: tuple[Architecture, ...] = (
+    *TORCH,
+    *TIMM,
+    *TORCHVISION,
+    *TRANSFORMERS,
+)
 BY_NAME: dict[str, Architecture] = {row.name: row for row in ARCHITECTURES}
 
 __all__ = ["ARCHITECTURES", "BY_NAME", "Architecture", "Built", "Call", "Kind", "seeded"]

@@ -6,6 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import Any
 
+from torch import nn
+
 from benchmarks.architectures.base import (
     WEIGHT_SEED,
     Architecture,
@@ -64,25 +66,62 @@ _ROWS: tuple[tuple[str, Kind, str, Callable[[int], Call], dict[str, Any]], ...] 
     ("fcn", _DENSE, "fcn_resnet50", image_input(64), _NO_WEIGHTS),
     ("lraspp", _DENSE, "lraspp_mobilenet_v3_large", image_input(96), _NO_WEIGHTS),
     ("raft", _DENSE, "raft_small", _image_pair, {}),
-    ("faster_rcnn", Kind.DETECTION, "fasterrcnn_mobilenet_v3_large_320_fpn", _image_list(96),
-     {**_NO_WEIGHTS, "min_size": 96, "max_size": 128, "rpn_post_nms_top_n_test": 50}),
-    ("fcos", Kind.DETECTION, "fcos_resnet50_fpn", _image_list(96),
-     {**_NO_WEIGHTS, "min_size": 96, "max_size": 128}),
-    ("retinanet", Kind.DETECTION, "retinanet_resnet50_fpn", _image_list(96),
-     {**_NO_WEIGHTS, "min_size": 96, "max_size": 128}),
+    (
+        "faster_rcnn",
+        Kind.DETECTION,
+        "fasterrcnn_mobilenet_v3_large_320_fpn",
+        _image_list(96),
+        {**_NO_WEIGHTS, "min_size": 96, "max_size": 128, "rpn_post_nms_top_n_test": 50},
+    ),
+    (
+        "fcos",
+        Kind.DETECTION,
+        "fcos_resnet50_fpn",
+        _image_list(96),
+        {**_NO_WEIGHTS, "min_size": 96, "max_size": 128},
+    ),
+    (
+        "retinanet",
+        Kind.DETECTION,
+        "retinanet_resnet50_fpn",
+        _image_list(96),
+        {**_NO_WEIGHTS, "min_size": 96, "max_size": 128},
+    ),
     ("ssdlite", Kind.DETECTION, "ssdlite320_mobilenet_v3_large", _image_list(96), _NO_WEIGHTS),
     ("video_resnet", Kind.VIDEO, "r3d_18", _video, {}),
     ("s3d", Kind.VIDEO, "s3d", _long_video, {}),
-    ("mvit", Kind.VIDEO, "mvit_v2_s", _video, {"spatial_size": (64, 64), "temporal_size": 8}),
+    ("mvit", Kind.VIDEO, "mvit_v2_s", _video, {}),
     ("swin3d", Kind.VIDEO, "swin3d_t", _video, {}),
 )
 
 
-def _build(entry_point: str, make_inputs: Callable[[int], Call], overrides: dict[str, Any]) -> Built:
+def _small_mvit() -> nn.Module:
+    """Return MViT for small clips; torchvision's own entry points fix 16 frames of 224 x 224."""
+    from torchvision.models.video.mvit import MSBlockConfig, MViT
+
+    block = partial(MSBlockConfig, kernel_q=[3, 3, 3], kernel_kv=[3, 3, 3])
+    blocks = [
+        block(num_heads=1, input_channels=32, output_channels=32, stride_q=[1, 1, 1],
+              stride_kv=[1, 4, 4]),
+        block(num_heads=2, input_channels=32, output_channels=64, stride_q=[1, 2, 2],
+              stride_kv=[1, 2, 2]),
+    ]  # fmt: skip
+    model: nn.Module = MViT(spatial_size=(64, 64), temporal_size=8, block_setting=blocks, residual_pool=True,
+                residual_with_cls_embed=False, rel_pos_embed=True, proj_after_attn=True,
+                num_classes=10)  # fmt: skip
+    return model
+
+
+def _build(
+    entry_point: str, make_inputs: Callable[[int], Call], overrides: dict[str, Any]
+) -> Built:
     import torchvision
 
     with seeded(WEIGHT_SEED):
-        model = torchvision.models.get_model(entry_point, **{"weights": None, **overrides})
+        if entry_point == "mvit_v2_s":
+            model = _small_mvit()
+        else:
+            model = torchvision.models.get_model(entry_point, **{"weights": None, **overrides})
     return Built(model.eval(), make_inputs)
 
 

@@ -29,4 +29,5 @@ class LeNet(nn.Module):
         features = torch.flatten(maps, 1)
         features = F.relu(self.fc1(features))
         features = F.relu(self.fc2(features))
-        return self.fc3(features)
+        logits: Tensor = self.fc3(features)
+        return logits

@@ -1,0 +1,93 @@
+"""LeNet trained on real digits: the speculated loss curve must be eager's, bit by bit."""
+
+from __future__ import annotations
+
+import statistics
+from dataclasses import replace
+
+import pytest
+
+from benchmarks.baselines import Variant
+from benchmarks.cases import Case, Program
+from benchmarks.digits import NEEDED_ACCURACY, Training, train_both
+from benchmarks.equality import Comparison, Verdict, compare
+from benchmarks.measure import Measured, Record, Setting, reason_to_leave_out
+from benchmarks.models.lenet import LeNet
+from benchmarks.results import Row, break_even
+from benchmarks.timing import interquartile_range, interval_of_median
+
+_DIGITS = Case(
+    name="lenet_digits",
+    build=lambda: Program(LeNet(), lambda _seed: pytest.fail("has inputs of its own")),
+    is_training=True,
+    is_quick=True,
+)
+# All shapes of batch occur in the first epoch: 42 full ones and the last, smaller one.
+_CONVERTING_STEPS = 43
+
+
+@pytest.mark.parametrize("case", [_DIGITS], ids=lambda case: case.name)
+def bench_training(
+    identity: str, case: Case, converting: Variant, setting: Setting, record: Record
+) -> None:
+    """Train both ways; compare every loss and all final weights, then the step times."""
+    row = Row(
+        id=identity,
+        suite="train",
+        case=case.name,
+        variant=converting.name,
+        device=setting.device,
+        accuracy="",
+    )
+    reason = reason_to_leave_out(case, converting, setting)
+    if reason:
+        record(Measured(row=replace(row, accuracy=reason)))
+        return
+    training = train_both(converting, setting.device)
+    remark = converting.remark(training.target)
+    converting.release()
+    record(_judged(row, training, remark, has_exact_bits=converting.has_exact_bits))
+
+
+def _judged(row: Row, training: Training, remark: str, *, has_exact_bits: bool) -> Measured:
+    eager = {"losses": training.eager_losses, "weights": training.eager_weights}
+    found = {"losses": training.losses, "weights": training.weights}
+    comparison = compare(eager, found)
+    row = replace(
+        row,
+        detail="; ".join(part for part in (comparison.where, remark) if part),
+        is_like_for_like=comparison.verdict is Verdict.BITWISE,
+        extra={"test accuracy in percent": 100.0 * training.accuracy},
+    )
+    is_right = training.accuracy > NEEDED_ACCURACY and _is_accepted(comparison, has_exact_bits)
+    if not is_right:
+        return Measured(row=replace(row, accuracy="wrong"))
+    accuracy = "bitwise" if comparison.verdict is Verdict.BITWISE else "close"
+    return _timed(replace(row, accuracy=accuracy), training)
+
+
+def _is_accepted(comparison: Comparison, has_exact_bits: bool) -> bool:  # noqa: FBT001
+    # Rounding grows along a training; without a promise of bits, the test accuracy decides.
+    return comparison.verdict is Verdict.BITWISE or not has_exact_bits
+
+
+def _timed(row: Row, training: Training) -> Measured:
+    pairs = training.pairs
+    steady = slice(_CONVERTING_STEPS, None)
+    firsts, seconds = pairs.first[steady], pairs.second[steady]
+    eager_s, subject_s = statistics.median(firsts), statistics.median(seconds)
+    early = zip(pairs.first[:_CONVERTING_STEPS], pairs.second[:_CONVERTING_STEPS], strict=True)
+    conversion_s = max(0.0, sum(b - a for a, b in early))
+    speedup = interval_of_median(pairs.ratios[steady])
+    row = replace(
+        row,
+        median_s=subject_s,
+        iqr_s=interquartile_range(seconds),
+        samples=len(seconds),
+        speedup=speedup.middle,
+        speedup_low=speedup.low,
+        speedup_high=speedup.high,
+        conversion_s=conversion_s,
+        break_even_calls=break_even(conversion_s, eager_s, subject_s) if speedup.low > 1 else None,
+    )
+    return Measured(row=row, samples=seconds, eager_samples=firsts)

@@ -1,0 +1,143 @@
+"""Print results: one table per suite, what went wrong or slower first, and a summary."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from benchmarks.baselines import VARIANTS
+from benchmarks.results import (
+    Judgement,
+    Results,
+    Row,
+    geometric_mean,
+    slowdowns_first,
+)
+from benchmarks.units import nbytes, seconds
+
+COLUMNS = (
+    "case",
+    "variant",
+    "median",
+    "IQR",
+    "speed-up [95 %]",
+    "judgement",
+    "conversion",
+    "break-even",
+    "peak memory",
+    "accuracy",
+)
+
+
+def cells(row: Row) -> tuple[str, ...]:
+    """Return a row as text, one entry per column."""
+    return (
+        row.case,
+        label(row.variant) + ("" if row.is_like_for_like else " *"),
+        seconds(row.median_s),
+        seconds(row.iqr_s),
+        speedup(row),
+        row.judgement.value,
+        seconds(row.conversion_s),
+        break_even(row),
+        memory(row),
+        row.accuracy,
+    )
+
+
+def label(variant: str) -> str:
+    """Return what tables call a variant."""
+    return VARIANTS[variant].label if variant in VARIANTS else variant
+
+
+def speedup(row: Row) -> str:
+    """Return the speed-up with its interval."""
+    if row.speedup is None:
+        return "-"
+    return f"{row.speedup:.2f}x [{row.speedup_low:.2f}, {row.speedup_high:.2f}]"
+
+
+def break_even(row: Row) -> str:
+    """Return after how many calls conversion has paid."""
+    if row.conversion_s is None:
+        return "-"
+    return "never" if row.break_even_calls is None else f"{row.break_even_calls:,} calls"
+
+
+def memory(row: Row) -> str:
+    """Return the peak of one call and its ratio to eager's."""
+    text = nbytes(row.peak_bytes)
+    if row.peak_bytes and row.eager_peak_bytes:
+        text += f" ({row.peak_bytes / row.eager_peak_bytes:.2f}x)"
+    return text
+
+
+def suites(rows: Sequence[Row]) -> dict[str, list[Row]]:
+    """Return the rows by suite, each in reading order."""
+    names = dict.fromkeys(row.suite for row in rows)
+    return {name: slowdowns_first(row for row in rows if row.suite == name) for name in names}
+
+
+def summary_lines(rows: Sequence[Row]) -> list[str]:
+    """Return per variant how many rows did what, and the unclipped geometric mean."""
+    lines = []
+    for variant in dict.fromkeys(row.variant for row in rows if row.variant != "eager"):
+        mine = [row for row in rows if row.variant == variant]
+        counts = dict.fromkeys(Judgement, 0)
+        for row in mine:
+            counts[row.judgement] += 1
+        told = ", ".join(f"{count} {kind.value}" for kind, count in counts.items() if count)
+        mean = geometric_mean(mine)
+        bitwise = sum(row.accuracy == "bitwise" and row.median_s is not None for row in mine)
+        text = f"{label(variant)}: {told}; {bitwise} bitwise equal to eager"
+        lines.append(text + (f"; geometric mean {mean:.2f}x" if mean else ""))
+    return lines
+
+
+def notes(rows: Sequence[Row]) -> list[str]:
+    """Return what rows say of themselves: differences, starred reasons, replays."""
+    told = (
+        (row, f"{row.case}, {label(row.variant)}: {row.detail}{_extra(row)}")
+        for row in rows
+        if row.detail or row.extra
+    )
+    return [text for _, text in told]
+
+
+def _extra(row: Row) -> str:
+    return "".join(f"; {name} {value:.4g}" for name, value in row.extra.items())
+
+
+def print_results(results: Results, console: Console) -> None:
+    """Print tables, notes and summary."""
+    environment = results.environment
+    for suite, rows in suites(results.rows).items():
+        table = Table(title=f"suite {suite}", box=box.SIMPLE_HEAD, title_justify="left")
+        for position, name in enumerate(COLUMNS):
+            table.add_column(name, justify="left" if position < 2 else "right", overflow="fold")
+        for row in rows:
+            table.add_row(*cells(row), style=_style(row))
+        console.print(table)
+    for line in notes(results.rows):
+        console.print(f"  {line}", style="dim", markup=False, highlight=False)
+    versions = " ".join(f"{name} {text}" for name, text in environment["versions"].items())
+    console.print(
+        f"{environment['device_name']}, {environment['threads']} thread, {versions}, "
+        f"commit {environment['commit']}, load {environment['load']}",
+        highlight=False,
+    )
+    for line in summary_lines(results.rows):
+        console.print(line, style="bold", highlight=False)
+
+
+def _style(row: Row) -> str:
+    styles = {
+        Judgement.WRONG: "bold red",
+        Judgement.SLOWER: "red",
+        Judgement.NOT_RUN: "dim",
+        Judgement.BASELINE: "dim",
+    }
+    return styles.get(row.judgement, "")

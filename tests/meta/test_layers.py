@@ -16,18 +16,22 @@ pytestmark = pytest.mark.tiny
 
 ORDER = {
     "janus_lite": """
-        errors config torch_internals
+        errors config torch_internals stances
         record record.source record.trace record.contracts record.torch_table record.instrument
         record.audit record.heap record.tape record.session record.attributes record.outputs
         record.calls record.syntax record.hooks record.recorder
-        program
-        runtime runtime.fingerprint
+        program program.assumptions program.generalize
+        runtime runtime.fingerprint runtime.ambient runtime.guards runtime.emit runtime.backends
+        runtime.cache runtime.policy
+        report function api
     """,
     "nimble_lite": """
-        errors
+        errors config
         tasks tasks.graph tasks.alias tasks.owners tasks.tracing tasks.cost
         plan plan.meg plan.matching plan.streams plan.simulate plan.schedule plan.arena plan.races
-        backends backends.cuda
+        plan.planner
+        backends backends.protocol backends.recorder backends.serial backends.cuda
+        measure replay report api
     """,
 }
 

@@ -88,8 +88,8 @@ def markdown(rows: Sequence[CoverageRow], environment: dict[str, Any]) -> str:
             "",
             "Each architecture is called three times in eval mode without grad: the first call",
             "records, the second and third have fresh inputs. *bitwise*: both replayed, and every",
-            "result equals eager's in structure, dtype, shape, stride and bits. *reason*: the calls",
-            "ran imperatively, equal to eager, with the codes shown (`docs/errors.md`).",
+            "result equals eager's in structure, dtype, shape, stride, bits. *reason*: calls ran",
+            "imperatively, equal to eager, with the codes shown (`docs/errors.md`).",
             "",
             f"{environment['device_name']}, {versions}, Python {environment['python']}, commit "
             f"{environment['commit']}.",

@@ -77,7 +77,7 @@ class IsolatedWorker:
             connection.close()
         if process is None:
             return ""
-        process.join(timeout=5.0)
+        process.join(timeout=1.0)
         if process.is_alive():
             process.kill()
             process.join()

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import jinja2
-from markupsafe import Markup
 
 from benchmarks import plots, tables
 from benchmarks.results import Results
@@ -24,10 +23,7 @@ def write_html(results: Results, path: Path) -> None:
             "name": name,
             "rows": [(row.judgement.value.replace(" ", "-"), tables.cells(row)) for row in rows],
             "notes": tables.notes(rows),
-            # SVG of our own making; everything else in the page is escaped.
-            "plots": [
-                Markup(svg) for svg in (plots.speedups(rows), plots.conversions(rows)) if svg
-            ],
+            "plots": [svg for svg in (plots.speedups(rows), plots.conversions(rows)) if svg],
         }
         for name, rows in tables.suites(results.rows).items()
     ]

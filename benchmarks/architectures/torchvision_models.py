@@ -99,16 +99,18 @@ def _small_mvit() -> nn.Module:
     """Return MViT for small clips; torchvision's own entry points fix 16 frames of 224 x 224."""
     from torchvision.models.video.mvit import MSBlockConfig, MViT
 
-    block = partial(MSBlockConfig, kernel_q=[3, 3, 3], kernel_kv=[3, 3, 3])
-    blocks = [
-        block(num_heads=1, input_channels=32, output_channels=32, stride_q=[1, 1, 1],
-              stride_kv=[1, 4, 4]),
-        block(num_heads=2, input_channels=32, output_channels=64, stride_q=[1, 2, 2],
-              stride_kv=[1, 2, 2]),
-    ]  # fmt: skip
-    model: nn.Module = MViT(spatial_size=(64, 64), temporal_size=8, block_setting=blocks, residual_pool=True,
-                residual_with_cls_embed=False, rel_pos_embed=True, proj_after_attn=True,
-                num_classes=10)  # fmt: skip
+    first = MSBlockConfig(1, 32, 32, [3, 3, 3], [3, 3, 3], [1, 1, 1], [1, 4, 4])
+    second = MSBlockConfig(2, 32, 64, [3, 3, 3], [3, 3, 3], [1, 2, 2], [1, 2, 2])
+    model: nn.Module = MViT(
+        spatial_size=(64, 64),
+        temporal_size=8,
+        block_setting=[first, second],
+        residual_pool=True,
+        residual_with_cls_embed=False,
+        rel_pos_embed=True,
+        proj_after_attn=True,
+        num_classes=10,
+    )
     return model
 
 

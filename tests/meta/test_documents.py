@@ -5,7 +5,9 @@ from __future__ import annotations
 import importlib.util
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -35,23 +37,50 @@ def padded(document: str) -> str:
 with_snippets = [path for path in DOCUMENTS if SNIPPET.search(path.read_text(encoding="utf-8"))]
 
 
+@pytest.fixture
+def run_snippets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], ModuleType]:
+    """Run a document's snippets in order, as one module.
+
+    From a real file and not by `exec` of a string: speculation needs the source of what it converts.
+    """
+
+    def run(document: Path) -> ModuleType:
+        name = f"snippets_of_{document.stem}".replace("-", "_")
+        file = tmp_path / f"{name}.py"
+        file.write_text(padded(document.read_text(encoding="utf-8")), encoding="utf-8")
+        monkeypatch.chdir(tmp_path)
+        spec = importlib.util.spec_from_file_location(name, file)
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        monkeypatch.setitem(sys.modules, name, module)
+        spec.loader.exec_module(module)
+        return module
+
+    return run
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("document", with_snippets, ids=relative)
-def test_every_snippet_runs(
-    document: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # A real file, not `exec` of a string: speculation needs the source of what it converts.
-    name = f"snippets_of_{document.stem}".replace("-", "_")
-    file = tmp_path / f"{name}.py"
-    file.write_text(padded(document.read_text(encoding="utf-8")), encoding="utf-8")
-    monkeypatch.chdir(tmp_path)
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, name, module)
+def test_every_snippet_runs(document: Path, run_snippets: Callable[[Path], ModuleType]) -> None:
+    run_snippets(document)
 
-    spec.loader.exec_module(module)
+
+def test_the_readme_shows_the_graph_that_is_generated(
+    run_snippets: Callable[[Path], ModuleType],
+) -> None:
+    readme = ROOT / "README.md"
+    shown = next(
+        block
+        for block in re.findall(r"^```\n(.*?)^```$", readme.read_text("utf-8"), re.M | re.S)
+        if "return " in block
+    )
+
+    generated = run_snippets(readme).attend.code()
+
+    lines = [line.strip() for line in generated.splitlines()]
+    body = [line for line in lines if not line.startswith(("#", "del "))]
+    assert "\n".join(body).strip().endswith(shown.strip())
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)

@@ -14,7 +14,7 @@ import pytest
 from tests.meta.repository import ROOT
 
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")), ROOT / "CHANGELOG.md"]
-SNIPPET = re.compile(r"^```python\n(.*?)^```$", re.MULTILINE | re.DOTALL)
+FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\[[^\]]*\]\((?!https?://)([^)#\s]+)")
 FILE = re.compile(r"`((?:janus_lite|nimble_lite|benchmarks|tests|docs|seeds|examples)/[\w/.-]+)`")
 TARGET = re.compile(r"\bmake ([a-z]+)\b")
@@ -27,21 +27,22 @@ def relative(path: Path) -> str:
 def padded(document: str) -> str:
     """The snippets of a document at their own line numbers, so a traceback points into it."""
     lines = [""] * document.count("\n")
-    for match in SNIPPET.finditer(document):
-        start = document[: match.start(1)].count("\n")
-        code = match.group(1).splitlines()
-        lines[start : start + len(code)] = code
+    for match in FENCE.finditer(document):
+        kind, code = match.group(1), match.group(2).splitlines()
+        if kind == "python":
+            start = document[: match.start(2)].count("\n")
+            lines[start : start + len(code)] = code
     return "\n".join(lines) + "\n"
 
 
-with_snippets = [path for path in DOCUMENTS if SNIPPET.search(path.read_text(encoding="utf-8"))]
+with_snippets = [path for path in DOCUMENTS if "```python" in path.read_text(encoding="utf-8")]
 
 
 @pytest.fixture
 def run_snippets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[Path], ModuleType]:
     """Run a document's snippets in order, as one module.
 
-    From a real file and not by `exec` of a string: speculation needs the source of what it converts.
+    From a real file, not by `exec` of a string: speculation needs the source of what it converts.
     """
 
     def run(document: Path) -> ModuleType:
@@ -70,11 +71,8 @@ def test_the_readme_shows_the_graph_that_is_generated(
     run_snippets: Callable[[Path], ModuleType],
 ) -> None:
     readme = ROOT / "README.md"
-    shown = next(
-        block
-        for block in re.findall(r"^```\n(.*?)^```$", readme.read_text("utf-8"), re.M | re.S)
-        if "return " in block
-    )
+    blocks = FENCE.findall(readme.read_text(encoding="utf-8"))
+    shown = next(code for kind, code in blocks if not kind and "return " in code)
 
     generated = run_snippets(readme).attend.code()
 

@@ -149,7 +149,9 @@ def test_warm_up_pairs_are_run_and_not_reported() -> None:
 def test_the_garbage_collector_rests_while_pairs_are_measured() -> None:
     states = []
 
-    measure_alone(lambda: states.append(gc.isenabled()), HostStopwatch(FakeMachine().clock), plan(1))
+    measure_alone(
+        lambda: states.append(gc.isenabled()), HostStopwatch(FakeMachine().clock), plan(1)
+    )
 
     assert states
     assert not any(states)

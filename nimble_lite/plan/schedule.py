@@ -253,12 +253,14 @@ class _Builder:
                 self._steps.append(Launch(stream, zero))
 
     def _join(self) -> None:
-        """Let the origin wait for every stream whose end it has not already waited for."""
+        """Let the origin wait for every stream whose end no other stream has waited for."""
         clocks = _Clocks(self._steps)
         for step in self._steps:
             clocks.advance(step)
+        now = clocks.now
         for stream in sorted(self._forked - {0}):
-            if clocks.now[0][stream] < clocks.now[stream][stream]:
+            end = now[stream][stream]
+            if not any(now[s][stream] >= end for s in self._forked if s != stream):
                 self._steps.append(Record(stream, join_event(stream)))
                 self._steps.append(Wait(0, join_event(stream)))
 

@@ -44,7 +44,7 @@ SHAPE_ONLY = frozenset(
     aten::zeros_like aten::ones_like aten::full_like aten::empty_like aten::rand_like
     aten::randn_like aten::randint_like aten::new_empty aten::new_empty_strided aten::new_zeros
     aten::new_ones aten::new_full
-    """.split()  # noqa: SIM905 - forty quoted strings read worse
+    """.split()
 )
 """Operations that look at the shape of their argument, never at its bytes."""
 
@@ -52,7 +52,7 @@ ALLOCATION_ONLY = frozenset(
     """
     aten::empty aten::empty_strided aten::empty_like aten::new_empty aten::new_empty_strided
     aten::empty_permuted
-    """.split()  # noqa: SIM905 - forty quoted strings read worse
+    """.split()
 )
 """Operations that reserve bytes and launch nothing."""
 
@@ -61,7 +61,7 @@ DATA_DEPENDENT = frozenset(
     aten::nonzero aten::nonzero_numpy aten::masked_select aten::unique_dim
     aten::unique_consecutive aten::unique_dim_consecutive aten::_unique aten::_unique2
     aten::bincount aten::repeat_interleave
-    """.split()  # noqa: SIM905 - forty quoted strings read worse
+    """.split()
 )
 """Operations whose result has a shape that depends on values."""
 
@@ -111,7 +111,7 @@ class StorageTable:
         return tensor.untyped_storage()._cdata in self._numbers
 
 
-class EffectLog(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types here
+class EffectLog(TorchDispatchMode):
     """Logs the effects of every ATen call into the open `Effects`.
 
     Args:
@@ -221,7 +221,7 @@ def _copies(tensors: Iterable[torch.Tensor]) -> list[tuple[torch.Tensor, torch.T
 
 def _weak(storage: torch.UntypedStorage) -> object:
     """Keep the address of a storage from being reused, but not its bytes."""
-    return StorageWeakRef(storage)  # type: ignore[no-untyped-call]  # torch has no types here
+    return StorageWeakRef(storage)
 
 
 def _same_bytes(tensor: torch.Tensor, copy: torch.Tensor) -> bool:

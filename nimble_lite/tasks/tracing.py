@@ -249,12 +249,14 @@ class _Recorder(TorchFunctionMode):
     def _keep_bytes(self, tensor: torch.Tensor) -> None:
         number = self._storages.number(tensor)
         if number not in self._kept and self._values.kind_of(number) is not StorageKind.BORN:
-            self._kept[number] = (tensor, bytes_of(tensor).clone())
+            # Bytes, not the tensor: a view made by the run must be free to die.
+            flat = bytes_of(tensor)
+            self._kept[number] = (flat, flat.clone())
 
     def _restore(self, random_states: dict[str, torch.Tensor]) -> None:
         with torch.no_grad():
-            for tensor, copy in self._kept.values():
-                bytes_of(tensor).copy_(copy)
+            for flat, copy in self._kept.values():
+                flat.copy_(copy)
         for generator, state in self._generators.values():
             generator.set_state(state)
         _restore_random_states(random_states)
@@ -366,6 +368,7 @@ class _Recorder(TorchFunctionMode):
 
     def _input(self, leaf: object) -> Ref | object:
         if isinstance(leaf, torch.Tensor):
+            self._refuse_subclass(type(leaf))
             return Ref(self._values.add_outside(leaf, StorageKind.INPUT))
         return leaf
 
@@ -427,13 +430,16 @@ class _Recorder(TorchFunctionMode):
                 "around it, or train through torch.compile(backend='nimble')",
             )
         for kind in types:
-            if not _is_plain(kind):
-                raise self._refusal(
-                    "NL0107",
-                    what="a tensor subclass overrides torch functions",
-                    found=f"{kind.__module__}.{kind.__qualname__}",
-                    hint="schedule the function on plain tensors",
-                )
+            self._refuse_subclass(kind)
+
+    def _refuse_subclass(self, kind: type) -> None:
+        if not _is_plain(kind):
+            raise self._refusal(
+                "NL0107",
+                what="a tensor subclass overrides torch functions",
+                found=f"{kind.__module__}.{kind.__qualname__}",
+                hint="schedule the function on plain tensors",
+            )
 
     def _refuse_dynamic(self, call: str) -> None:
         if call in DATA_DEPENDENT:
@@ -771,7 +777,7 @@ def _node_origin(node: Node) -> Origin:
 
 def _random_states() -> dict[str, torch.Tensor]:
     states = {"cpu": torch.get_rng_state()}
-    if torch.cuda.is_available() and torch.cuda.is_initialized():  # type: ignore[no-untyped-call]  # torch
+    if torch.cuda.is_available() and torch.cuda.is_initialized():
         for index in range(torch.cuda.device_count()):
             states[f"cuda:{index}"] = torch.cuda.get_rng_state(index)
     return states

@@ -3,23 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
 
-from nimble_lite.plan.arena import ArenaPlan, plan_arena
-from nimble_lite.plan.schedule import (
-    Program,
-    Scope,
-    build_program,
-    device_scope,
-    happens_before,
-    stream_problem,
-)
-from nimble_lite.plan.streams import StreamPlan, plan_streams
-from nimble_lite.tasks.cost import H100, estimate
+from nimble_lite.plan.planner import Schedule, make_schedule
+from nimble_lite.plan.schedule import Scope, device_scope
+from nimble_lite.tasks.cost import H100
 from nimble_lite.tasks.graph import TaskGraph
 from nimble_lite.tasks.tracing import record
 
@@ -27,31 +18,24 @@ SIZE = 48
 """Elements of each tensor: large enough that two never share a cache line of the arena."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class Planned:
-    """A graph with everything that is planned for it."""
-
-    graph: TaskGraph
-    plan: StreamPlan
-    program: Program
-    arena: ArenaPlan
-
-
-def planned(graph: TaskGraph, *, streams: int | None = None, scope: Scope | None = None) -> Planned:
+def planned(
+    graph: TaskGraph, *, streams: int | None = None, scope: Scope | None = None
+) -> Schedule:
     """Plan a recorded graph for maximum concurrency or for at most `streams`."""
-    scope = scope or device_scope(graph)
-    problem = stream_problem(graph, scope, estimate(graph, H100), H100.sync_us)
-    plan = plan_streams(problem, streams=streams)
-    program = build_program(graph, scope, plan)
-    return Planned(
-        graph=graph, plan=plan, program=program, arena=plan_arena(graph, happens_before(program))
-    )
+    return make_schedule(graph, scope or device_scope(graph), H100, streams or "max")
 
 
-def random_program(seed: int, length: int = 24) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
+ALL_KINDS = ("mix", "mix", "mix", "view", "in place", "fill", "random", "dead")
+VISIBLE_KINDS = ("mix", "mix", "mix", "view", "in place")
+
+
+def random_program(
+    seed: int, length: int = 24, kinds: Sequence[str] = ALL_KINDS
+) -> Callable[[Tensor, Tensor], tuple[Tensor, ...]]:
     """A program of pure, aliasing, in-place, random and dead operations; same for same seed.
 
-    Integers, so that every bit depends on every bit that went in, in the right order.
+    Integers, so that every bit depends on every bit that went in, in the right order. Without
+    dead and masked results, whatever goes wrong on the way shows in the end.
     """
 
     def program(a: Tensor, b: Tensor) -> tuple[Tensor, ...]:
@@ -59,7 +43,7 @@ def random_program(seed: int, length: int = 24) -> Callable[[Tensor, Tensor], tu
         live = [a * 3 + 1, b * 5 + 2]
         for _ in range(length):
             x, y = rng.choice(live), rng.choice(live)
-            match rng.choice(("mix", "mix", "mix", "view", "in place", "fill", "random", "dead")):
+            match rng.choice(kinds):
                 case "mix":
                     live.append(x * 31 + y * 17 + 7)
                 case "view":
@@ -73,7 +57,8 @@ def random_program(seed: int, length: int = 24) -> Callable[[Tensor, Tensor], tu
                 case "dead":
                     _ = x * y + 1
             if len(live) > 6:
-                live.pop(rng.randrange(len(live)))
+                gone = live.pop(rng.randrange(len(live)))
+                live[0] = live[0] + gone
         return tuple(live)
 
     return program
@@ -86,6 +71,6 @@ def example(seed: int) -> tuple[Tensor, Tensor]:
     return a.clone(), b.clone()
 
 
-def random_graph(seed: int, length: int = 24) -> TaskGraph:
+def random_graph(seed: int, length: int = 24, kinds: Sequence[str] = ALL_KINDS) -> TaskGraph:
     """A recorded random program."""
-    return record(random_program(seed, length), example(seed))
+    return record(random_program(seed, length, kinds), example(seed))

@@ -222,7 +222,7 @@ def test_a_value_read_by_python_becomes_a_check() -> None:
     check = graph.tasks[2]
     assert check.is_sync
     check.target(torch.tensor(True))
-    with pytest.raises(StaleValueError, match="NL0206.*test_tracing.py") as caught:
+    with pytest.raises(StaleValueError, match=r"NL0206.*test_tracing.py") as caught:
         check.target(torch.tensor(False))
     assert "found:    False" in str(caught.value)
 
@@ -263,7 +263,7 @@ def test_shapes_that_depend_on_values_are_refused(fn: Callable[[Tensor], Tensor]
 
 
 def test_numpy_in_the_function_is_refused_with_its_line() -> None:
-    with pytest.raises(RecordError, match="NL0102.*test_tracing.py"):
+    with pytest.raises(RecordError, match=r"NL0102.*test_tracing.py"):
         record(lambda x: torch.from_numpy(x.numpy() + 1), (torch.ones(2),))
 
 
@@ -287,7 +287,7 @@ def test_a_tensor_kept_outside_is_refused_with_the_line_that_made_it() -> None:
         kept.append(x + 1)
         return x * 2
 
-    with pytest.raises(RecordError, match="NL0105.*test_tracing.py"):
+    with pytest.raises(RecordError, match=r"NL0105.*test_tracing.py"):
         record(step, (torch.ones(2),))
 
 
@@ -334,7 +334,8 @@ def test_a_subclass_that_overrides_torch_functions_is_refused() -> None:
         def __torch_function__(
             cls, func: Any, types: Any, args: Any = (), kwargs: Any = None
         ) -> Any:
-            return super().__torch_function__(func, types, args, kwargs or {})
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **(kwargs or {}))
 
     assert code_of(lambda x: x + 1, torch.ones(2).as_subclass(Loud)) == "NL0107"
 

@@ -12,6 +12,7 @@ Example:
 from __future__ import annotations
 
 import random
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -145,7 +146,8 @@ def _explained(row: CoverageRow, speculated: Any) -> CoverageRow:
     if not codes:
         counts = f"{stats.misses} misses, {stats.assertion_failures} assertion failures"
         return replace(row, outcome=Outcome.SILENT.value, detail=counts)
-    words = " ".join(str(next(iter(speculated.explain().reasons))).split())
+    first = next(iter(speculated.explain().reasons))
+    words = _without_places(f"{first.found} ({first.site})")
     return replace(row, outcome=Outcome.REASON.value, codes=codes, detail=words)
 
 
@@ -161,4 +163,10 @@ def _call(target: Callable[..., Any], built: Built, seed: int) -> tuple[Any, flo
 
 
 def _in_words(error: Exception) -> str:
-    return " ".join(f"{type(error).__name__}: {error}".split())[:300]
+    return _without_places(f"{type(error).__name__}: {error}")[:300]
+
+
+def _without_places(text: str) -> str:
+    """Return `text` on one line, without what differs from machine to machine."""
+    text = re.sub(r"(/[^\s'\"]+)?/site-packages/", "", text)
+    return re.sub(r" at 0x[0-9a-f]+", "", " ".join(text.split()))

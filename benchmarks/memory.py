@@ -16,6 +16,8 @@ from collections.abc import Callable
 import torch
 from torch.profiler import ProfilerActivity, profile
 
+from benchmarks.timing import no_garbage_collection
+
 
 def peak_bytes(fn: Callable[[], object], device: str) -> int:
     """Return the peak of live tensor bytes during `fn()`, over those live at its start.
@@ -37,7 +39,11 @@ def _cuda_peak(fn: Callable[[], object]) -> int:
 
 
 def _cpu_peak(fn: Callable[[], object]) -> int:
-    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
+    # A collection meanwhile would free what was live before, and hide as much of the peak.
+    with (
+        no_garbage_collection(),
+        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler,
+    ):
         result = fn()
     del result
     steps = [

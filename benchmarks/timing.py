@@ -127,7 +127,7 @@ def measure_pairs(first: Thunk, second: Thunk, stopwatch: Stopwatch, plan: PairP
     Both run equally many calls per block. The garbage collector rests meanwhile: a
     collection that falls into one side says nothing about either.
     """
-    with _no_garbage_collection():
+    with no_garbage_collection():
         calls = _calls_per_block(first, second, stopwatch, plan)
         for _ in range(plan.warmup_pairs):
             stopwatch.time_block(first, calls)
@@ -142,13 +142,13 @@ def measure_steps(first: Thunk, second: Thunk, stopwatch: Stopwatch, steps: int)
 
     Both sides see equally many calls, so that their states can be compared afterwards.
     """
-    with _no_garbage_collection():
+    with no_garbage_collection():
         return _alternate(first, second, stopwatch, 1, lambda taken, _spent: taken < steps)
 
 
 def measure_alone(fn: Thunk, stopwatch: Stopwatch, plan: PairPlan) -> tuple[float, ...]:
     """Return samples in seconds per call of one callable; no ratio may be built from these."""
-    with _no_garbage_collection():
+    with no_garbage_collection():
         calls = _calls_per_block(fn, fn, stopwatch, plan)
         samples: list[float] = []
         spent = 0.0
@@ -256,7 +256,8 @@ def _calls_per_block(first: Thunk, second: Thunk, stopwatch: Stopwatch, plan: Pa
 
 
 @contextmanager
-def _no_garbage_collection() -> Iterator[None]:
+def no_garbage_collection() -> Iterator[None]:
+    """Collect garbage now and none while the body runs."""
     was_enabled = gc.isenabled()
     gc.collect()
     gc.disable()

@@ -47,7 +47,12 @@ class StandIn:
         return SimpleNamespace(hits=self.replays, misses=1, assertion_failures=0)
 
     def explain(self) -> SimpleNamespace:
-        return SimpleNamespace(reasons=[SimpleNamespace(code=code) for code in self.codes])
+        return SimpleNamespace(reasons=[_reason(code) for code in self.codes])
+
+
+def _reason(code: str) -> SimpleNamespace:
+    site = "/some/where/lib/site-packages/timm/x.py:3"
+    return SimpleNamespace(code=code, found="calls <f at 0x7f12>", site=site)
 
 
 class Stale(StandIn):
@@ -97,6 +102,7 @@ def test_equal_but_imperative_needs_a_code() -> None:
     silent = examine_with(GRU, lambda model: StandIn(model, replays=1))
 
     assert (coded.outcome, coded.codes) == (Outcome.REASON.value, ("JL0101",))
+    assert coded.detail == "calls <f> (timm/x.py:3)"
     assert silent.outcome == Outcome.SILENT.value
 
 

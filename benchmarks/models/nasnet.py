@@ -172,28 +172,30 @@ class NASNetA(nn.Module):
         repeats: normal cells in each of the three groups.
         filters: of the first group; doubled for each next one.
         stem: filters of the stem convolution.
-        is_padded: whether strided operations pad and crop.
+        is_mobile: strided operations pad and crop, and the first cell after a reduction sees the
+            last normal cell before it; in the large network it sees the last but one.
         classes: number of classes.
     """
 
     def __init__(
-        self, repeats: int, filters: int, stem: int, *, is_padded: bool, classes: int = 1000
+        self, repeats: int, filters: int, stem: int, *, is_mobile: bool, classes: int = 1000
     ) -> None:
         super().__init__()
+        self.is_mobile = is_mobile
         self.stem = nn.Conv2d(3, stem, 3, stride=2, bias=False)
         self.norm = nn.BatchNorm2d(stem, eps=EPSILON)
         quarter, half = filters // 4, filters // 2
         self.stem_0 = ReductionCell(nn.Identity(), stem, stem, quarter, is_padded=False)
-        self.stem_1 = ReductionCell(Halve(stem, half), half, filters, half, is_padded=is_padded)
+        self.stem_1 = ReductionCell(Halve(stem, half), half, filters, half, is_padded=is_mobile)
         before_last, last = filters, 2 * filters
         self.cells = nn.ModuleList()
         for group in range(3):
             width = filters << group
             if group:
                 older = Adapt(before_last, width)
-                reduction = ReductionCell(older, width, last, width, is_padded=is_padded)
+                reduction = ReductionCell(older, width, last, width, is_padded=is_mobile)
                 self.cells.append(reduction)
-                # The cell after a reduction looks past the last normal cell before it.
+                before_last = last if is_mobile else before_last
                 last = reduction.outputs
             for index in range(repeats):
                 cell = NormalCell(before_last, last, width, is_first=index == 0)
@@ -209,7 +211,8 @@ class NASNetA(nn.Module):
         last: Tensor = self.stem_1(start, before_last)
         for cell in self.cells:
             if isinstance(cell, ReductionCell):
-                last = cell(before_last, last)
+                reduced = cell(before_last, last)
+                before_last, last = (last if self.is_mobile else before_last), reduced
             else:
                 before_last, last = last, cell(before_last, last)
         pooled = torch.relu(last).mean((2, 3))
@@ -219,9 +222,9 @@ class NASNetA(nn.Module):
 
 def nasnet_a_mobile() -> NASNetA:
     """NASNet-A (4 @ 1056), for images of 224 x 224."""
-    return NASNetA(repeats=4, filters=44, stem=32, is_padded=True)
+    return NASNetA(repeats=4, filters=44, stem=32, is_mobile=True)
 
 
 def nasnet_a_large() -> NASNetA:
     """NASNet-A (6 @ 4032), for images of 331 x 331."""
-    return NASNetA(repeats=6, filters=168, stem=96, is_padded=False)
+    return NASNetA(repeats=6, filters=168, stem=96, is_mobile=False)

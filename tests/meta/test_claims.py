@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from benchmarks.catalogue import CALLS, MODELS, TRAINING_STEPS
 from tests.meta.repository import ROOT, parse
 
 pytestmark = pytest.mark.tiny
@@ -20,6 +21,11 @@ CLAIMS: list[dict[str, Any]] = tomllib.loads((SEEDS / "claims.toml").read_text(e
 
 def claim_id(claim: dict[str, Any]) -> str:
     return str(claim["id"])
+
+
+def benchmark_cases() -> set[str]:
+    """Names of the programs that the benchmarks measure."""
+    return {case.name for case in (*CALLS, *MODELS, *TRAINING_STEPS)}
 
 
 def test_claims_have_unique_ids() -> None:
@@ -47,9 +53,9 @@ def test_a_claim_is_answered_or_planned(claim: dict[str, Any]) -> None:
     "claim", [claim for claim in CLAIMS if claim["status"] == "answered"], ids=claim_id
 )
 def test_what_answers_a_claim_exists(claim: dict[str, Any]) -> None:
-    file, _, name = claim["answer"].partition("::")
+    file, _, node = claim["answer"].partition("::")
+    name, _, case = node.rstrip("]").partition("[")
 
-    path = ROOT / file
-    assert path.is_file()
-    functions = {node.name for node in ast.walk(parse(path)) if isinstance(node, ast.FunctionDef)}
+    functions = {n.name for n in ast.walk(parse(ROOT / file)) if isinstance(n, ast.FunctionDef)}
     assert name in functions
+    assert not case or case in benchmark_cases()

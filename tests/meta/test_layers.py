@@ -17,9 +17,9 @@ pytestmark = pytest.mark.tiny
 ORDER = {
     "janus_lite": """
         errors config torch_internals stances
-        record record.source record.trace record.contracts record.torch_table record.instrument
-        record.audit record.heap record.tape record.session record.attributes record.outputs
-        record.calls record.syntax record.hooks record.recorder
+        record record.kinds record.source record.trace record.contracts record.torch_table
+        record.instrument record.audit record.heap record.tape record.session record.attributes
+        record.outputs record.calls record.syntax record.hooks record.recorder
         program program.assumptions program.generalize
         runtime runtime.fingerprint runtime.ambient runtime.guards runtime.emit runtime.backends
         runtime.cache runtime.policy

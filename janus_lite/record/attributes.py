@@ -16,6 +16,7 @@ import torch
 from janus_lite.errors import Code
 from janus_lite.record.contracts import RUN_LOCAL_TYPES, VALUE_TYPES
 from janus_lite.record.heap import SCALARS, class_dict, instance_dict
+from janus_lite.record.kinds import is_a
 from janus_lite.record.session import Session
 from janus_lite.record.source import Source
 
@@ -37,14 +38,14 @@ _MISSING = object()
 def load(session: Session, owner: Any, name: str) -> Any:
     """`owner.name`."""
     cls = type(owner)
-    if isinstance(owner, torch.Tensor):
+    if is_a(owner, torch.Tensor):
         return _load_from_tensor(session, owner, name)
     if cls in VALUE_TYPES or cls in RUN_LOCAL_TYPES:
         return _load_from_super(session, owner, name) if cls is super else getattr(owner, name)
-    if isinstance(owner, type):
+    if is_a(owner, type):
         return _load_from_class(session, owner, name)
     getter_class, getter = session.heap.class_attribute(cls, "__getattribute__")
-    if isinstance(getter, types.FunctionType):
+    if is_a(getter, types.FunctionType):
         return _load_by_getattribute(session, owner, name, getter)
     if getter_class in _GENERIC_OWNERS:
         return _load_generic(session, owner, name)
@@ -59,11 +60,19 @@ def _load_by_getattribute(
 ) -> Any:
     try:
         return session.call(getter, (owner, name), {})
-    except AttributeError:
-        return _load_by_getattr(session, owner, name)
+    except AttributeError as error:
+        return _load_by_getattr(session, owner, name, error)
 
 
 def _load_generic(session: Session, owner: Any, name: str) -> Any:
+    try:
+        return load_without_fallback(session, owner, name)
+    except AttributeError as error:
+        return _load_by_getattr(session, owner, name, error)
+
+
+def load_without_fallback(session: Session, owner: Any, name: str) -> Any:
+    """`object.__getattribute__(owner, name)`."""
     cls = type(owner)
     heap = session.heap
     source = heap.source_of(owner)
@@ -81,19 +90,19 @@ def _load_generic(session: Session, owner: Any, name: str) -> Any:
             return value
     if found_in is not None:
         return _bind(session, raw, owner, cls, name)
-    return _load_by_getattr(session, owner, name)
+    return object.__getattribute__(owner, name)  # raises what Python raises
 
 
-def _load_by_getattr(session: Session, owner: Any, name: str) -> Any:
+def _load_by_getattr(session: Session, owner: Any, name: str, error: AttributeError) -> Any:
     cls = type(owner)
     _, fallback = session.heap.class_attribute(cls, "__getattr__")
     if fallback is torch.nn.Module.__getattr__:
         return _load_from_module(session, owner, name)
-    if isinstance(fallback, types.FunctionType):
+    if is_a(fallback, types.FunctionType):
         return session.call(fallback, (owner, name), {})
-    if isinstance(owner, types.ModuleType) and "__getattr__" in vars(owner):
+    if is_a(owner, types.ModuleType) and "__getattr__" in vars(owner):
         return session.call(vars(owner)["__getattr__"], (name,), {})
-    return getattr(owner, name)  # raises what Python raises
+    raise error
 
 
 def _load_from_module(session: Session, owner: torch.nn.Module, name: str) -> Any:
@@ -104,7 +113,7 @@ def _load_from_module(session: Session, owner: torch.nn.Module, name: str) -> An
     assert own is not None
     for kind in ("_parameters", "_buffers", "_modules"):
         table = own.get(kind)
-        if not isinstance(table, dict):
+        if not is_a(table, dict):
             continue
         if source is not None:
             owner_dict = heap.dict_source(source, owner, own)
@@ -114,7 +123,8 @@ def _load_from_module(session: Session, owner: torch.nn.Module, name: str) -> An
             heap.entry(table_source, table, name)
         if name in table:
             return table[name]
-    return getattr(owner, name)  # raises what Python raises
+    with session.own_work():
+        return getattr(owner, name)  # raises what Python raises
 
 
 def _is_data_descriptor(raw: object) -> bool:
@@ -124,26 +134,26 @@ def _is_data_descriptor(raw: object) -> bool:
 
 def _bind(session: Session, raw: Any, owner: Any, cls: type, name: str) -> Any:
     """What `raw`, found on the class, becomes on the instance."""
-    if isinstance(raw, types.FunctionType):
+    if is_a(raw, types.FunctionType):
         return types.MethodType(raw, owner)
-    if isinstance(raw, property):
+    if is_a(raw, property):
         if raw.fget is None:
             return getattr(owner, name)
         return session.call(raw.fget, (owner,), {})
-    if isinstance(raw, staticmethod):
+    if is_a(raw, staticmethod):
         return raw.__func__
-    if isinstance(raw, classmethod):
+    if is_a(raw, classmethod):
         return types.MethodType(raw.__func__, cls)
-    if isinstance(raw, types.MemberDescriptorType):
+    if is_a(raw, types.MemberDescriptorType):
         value = raw.__get__(owner, cls)
         session.heap.field(owner, name, value)
         return value
-    if isinstance(raw, types.GetSetDescriptorType):
+    if is_a(raw, types.GetSetDescriptorType):
         return _load_getset(session, raw, owner, cls, name)
-    if isinstance(raw, _CALLABLE_DESCRIPTORS):
+    if is_a(raw, _CALLABLE_DESCRIPTORS):
         return raw.__get__(owner, cls)
     getter_class, getter = session.heap.class_attribute(type(raw), "__get__")
-    if isinstance(getter, types.FunctionType):
+    if is_a(getter, types.FunctionType):
         return session.call(getter, (raw, owner, cls), {})
     if getter_class is not None:
         session.stop(Code.UNKNOWN_CALL, f"descriptor `{cls.__qualname__}.{name}`")
@@ -165,7 +175,7 @@ def _load_getset(
 
 def _constant(session: Session, value: Any, label: str) -> Any:
     """A class attribute: its class dict's entry is noted, the object is held by identity."""
-    if isinstance(value, torch.Tensor):
+    if is_a(value, torch.Tensor):
         session.stop(Code.UNKNOWN_TENSOR, f"`{label}` is a tensor on a class")
     elif type(value) not in SCALARS:
         session.heap.pin(value, label)
@@ -180,22 +190,22 @@ def _load_from_class(session: Session, owner: type, name: str) -> Any:
     _, getter = session.heap.class_attribute(meta, "__getattribute__")
     in_meta, _ = session.heap.class_attribute(meta, name)
     found_in, raw = session.heap.class_attribute(owner, name)
-    if isinstance(getter, types.FunctionType) or (
-        found_in is None and isinstance(class_attribute(meta, "__getattr__"), types.FunctionType)
+    if is_a(getter, types.FunctionType) or (
+        found_in is None and is_a(class_attribute(meta, "__getattr__"), types.FunctionType)
     ):
         session.stop(Code.UNKNOWN_CALL, f"metaclass attribute access on `{owner.__qualname__}`")
         return getattr(owner, name)
     if found_in is None or in_meta not in (None, type, object):
         return getattr(owner, name)
-    if isinstance(raw, torch.Tensor):
+    if is_a(raw, torch.Tensor):
         return _constant(session, raw, f"{owner.__qualname__}.{name}")
     if _is_c_level(type(raw)):
         value = getattr(owner, name)
-        if not isinstance(raw, classmethod | staticmethod | types.FunctionType | property):
+        if not is_a(raw, classmethod | staticmethod | types.FunctionType | property):
             return _constant(session, value, f"{owner.__qualname__}.{name}")
         return value
     getter_class, get = session.heap.class_attribute(type(raw), "__get__")
-    if isinstance(get, types.FunctionType):
+    if is_a(get, types.FunctionType):
         return session.call(get, (raw, None, owner), {})
     return _constant(session, raw, f"{owner.__qualname__}.{name}")
 
@@ -224,7 +234,7 @@ def _load_from_super(session: Session, owner: Any, name: str) -> Any:
             _, raw = session.heap.class_attribute(parent, name)
             if instance is cls:  # a class method's `super()`
                 return getattr(owner, name)
-            if isinstance(raw, property | types.FunctionType | staticmethod | classmethod):
+            if is_a(raw, property | types.FunctionType | staticmethod | classmethod):
                 return _bind(session, raw, instance, cls, name)
             return getattr(owner, name)
         session.heap.class_attribute(parent, name)
@@ -238,9 +248,9 @@ def _load_from_tensor(session: Session, owner: torch.Tensor, name: str) -> Any:
         if name in (instance_dict(owner) or {}) and session.tape.input_source(owner) is not None:
             session.stop(Code.UNSUPPORTED_TENSOR, f"Python attribute `.{name}` of an outside tensor")
         return getattr(owner, name)
-    if isinstance(raw, types.FunctionType):
+    if is_a(raw, types.FunctionType):
         return types.MethodType(raw, owner)
-    if isinstance(raw, property) and isinstance(raw.fget, types.FunctionType):
+    if is_a(raw, property) and is_a(raw.fget, types.FunctionType):
         return session.call(raw.fget, (owner,), {})
     return getattr(owner, name)
 
@@ -255,11 +265,11 @@ def store(session: Session, owner: Any, name: str, value: Any) -> None:
         setattr(owner, name, value)
         return
     _, setter = session.heap.class_attribute(type(owner), "__setattr__")
-    if isinstance(setter, types.FunctionType):
+    if is_a(setter, types.FunctionType):
         session.call(setter, (owner, name, value), {})
         return
     _, raw = session.heap.class_attribute(type(owner), name)
-    if isinstance(raw, property) and isinstance(raw.fset, types.FunctionType):
+    if is_a(raw, property) and is_a(raw.fset, types.FunctionType):
         session.call(raw.fset, (owner, value), {})
         return
     setattr(owner, name, value)
@@ -274,7 +284,7 @@ def delete(session: Session, owner: Any, name: str) -> None:
 
 def _is_fresh(session: Session, owner: Any) -> bool:
     outside = (torch.Tensor, type, types.ModuleType, types.FunctionType)
-    return session.heap.source_of(owner) is None and not isinstance(owner, outside)
+    return session.heap.source_of(owner) is None and not is_a(owner, outside)
 
 
 def _refuse_write(session: Session, owner: Any, what: str) -> None:

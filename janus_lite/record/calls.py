@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import contextvars
 import dataclasses
 import enum
 import functools
@@ -13,6 +14,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 
 from janus_lite.errors import Code
@@ -28,6 +30,7 @@ from janus_lite.record.contracts import (
     table,
 )
 from janus_lite.record.heap import SCALARS, instance_dict
+from janus_lite.record.kinds import is_a
 from janus_lite.record.session import Session
 from janus_lite.torch_internals import TORCH_BUILTINS
 
@@ -40,6 +43,7 @@ _C_FUNCTIONS = (
     types.MethodWrapperType,
     types.ClassMethodDescriptorType,
 )
+_UNKNOWN = object()
 _BUILTIN_BASES = (dict, list, set, frozenset, tuple, str, int, float, deque)
 _LRU_CACHE = type(functools.lru_cache(lambda: None))
 _MODULE_CALL = torch.nn.Module.__call__
@@ -65,9 +69,9 @@ def call(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
         return _call_function(session, function, args, kwargs)
     if kind is types.MethodType:
         return call(session, function.__func__, (function.__self__, *args), kwargs)
-    if isinstance(function, type):
+    if is_a(function, type):
         return _construct(session, function, args, kwargs)
-    if isinstance(function, _C_FUNCTIONS):
+    if is_a(function, _C_FUNCTIONS):
         return _call_builtin(session, function, args, kwargs)
     if kind is functools.partial:
         return _call_partial(session, function, args, kwargs)
@@ -120,7 +124,7 @@ def _call_memo(session: Session, function: Any, args: Arguments, kwargs: Keyword
 
 
 def _is_plain_argument(value: object) -> bool:
-    return type(value) in SCALARS or isinstance(value, type | types.ModuleType)
+    return type(value) in SCALARS or is_a(value, type | types.ModuleType)
 
 
 def _call_object(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
@@ -132,14 +136,16 @@ def _call_object(session: Session, function: Any, args: Arguments, kwargs: Keywo
             _, forward = session.heap.class_attribute(type(owner), "forward")
             return call(session, forward, (owner, *args), kwargs)
         return call(session, inner, args, kwargs)
-    if isinstance(function, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
+    if is_a(function, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
         return session.tape.call(function, args, kwargs)
-    if isinstance(function, torch.jit.ScriptFunction):
+    if is_a(function, torch.jit.ScriptFunction):
         return session.tape.call(function, args, kwargs)
+    if is_a(function, np.ufunc) and (contract := table().get(function)) is not None:
+        return _call_leaf(session, function, contract, args, kwargs)
     _, method = session.heap.class_attribute(type(function), "__call__")
-    if method is _MODULE_CALL and isinstance(function, torch.nn.Module):
+    if method is _MODULE_CALL and is_a(function, torch.nn.Module):
         return _call_module(session, function, args, kwargs)
-    if isinstance(method, types.FunctionType):
+    if is_a(method, types.FunctionType):
         return call(session, method, (function, *args), kwargs)
     return _unknown(session, function, args, kwargs)
 
@@ -184,23 +190,23 @@ def _construct(session: Session, cls: type, args: Arguments, kwargs: Keywords) -
     if issubclass(cls, BaseException) or issubclass(cls, enum.Enum) or _is_namedtuple(cls):
         return _call_leaf(session, cls, Contract.INSPECT, args, kwargs)
     meta_call = attributes.class_attribute(type(cls), "__call__")
-    if isinstance(meta_call, types.FunctionType):
+    if is_a(meta_call, types.FunctionType):
         return call(session, meta_call, (cls, *args), kwargs)
     if issubclass(cls, torch.Tensor) or meta_call is not type.__dict__["__call__"]:
         return _unknown(session, cls, args, kwargs)
     _, new = session.heap.class_attribute(cls, "__new__")
     _, init = session.heap.class_attribute(cls, "__init__")
-    if isinstance(new, staticmethod):
+    if is_a(new, staticmethod):
         value = call(session, new.__func__, (cls, *args), kwargs)
     elif new is object.__dict__["__new__"]:
         value = object.__new__(cls)
-    elif issubclass(cls, _BUILTIN_BASES) and isinstance(new, types.BuiltinFunctionType):
+    elif issubclass(cls, _BUILTIN_BASES) and is_a(new, types.BuiltinFunctionType):
         for argument in (*args, *kwargs.values()):
             session.heap.snapshot(argument)
         value = new(cls, *args, **kwargs)
     else:
         return _unknown(session, cls, args, kwargs)
-    if isinstance(value, cls):
+    if is_a(value, cls):
         _initialise(session, cls, init, value, args, kwargs)
     return value
 
@@ -208,8 +214,8 @@ def _construct(session: Session, cls: type, args: Arguments, kwargs: Keywords) -
 def _initialise(
     session: Session, cls: type, init: object, value: Any, args: Arguments, kwargs: Keywords
 ) -> None:
-    if isinstance(init, types.FunctionType):
-        if init.__code__.co_filename == "<string>" and dataclasses.is_dataclass(cls):
+    if is_a(init, types.FunctionType):
+        if init.__code__.co_filename == "<string>" and hasattr(cls, "__dataclass_fields__"):
             _initialise_dataclass(session, cls, init, value, args, kwargs)
         else:
             call(session, init, (value, *args), kwargs)
@@ -231,9 +237,11 @@ def _initialise_dataclass(
     kwargs: Keywords,
 ) -> None:
     """A generated `__init__` has no source; do what it does, field by field."""
-    bound = inspect.signature(init).bind(value, *args, **kwargs).arguments
+    with session.own_work():
+        bound = inspect.signature(init).bind(value, *args, **kwargs).arguments
+        fields = dataclasses.fields(cls)
     post = []
-    for field in dataclasses.fields(cls):
+    for field in fields:
         if not field.init and field.default_factory is dataclasses.MISSING:
             continue
         if field.name in bound:
@@ -266,13 +274,13 @@ def _call_builtin(session: Session, function: Any, args: Arguments, kwargs: Keyw
     if function in _TORCH_FUNCTION_TESTS:
         return False if _only_plain_tensors(args) else function(*args, **kwargs)
     bound = getattr(function, "__self__", None)
-    is_module = isinstance(bound, types.ModuleType | None.__class__)
-    if isinstance(bound, torch.Tensor) or (is_module and function in TORCH_BUILTINS):
+    is_module = is_a(bound, types.ModuleType | None.__class__)
+    if is_a(bound, torch.Tensor) or (is_module and function in TORCH_BUILTINS):
         return _call_torch(session, function, args, kwargs)
     contract = table().get(function)
     if contract is not None:
         return _call_leaf(session, function, contract, args, kwargs)
-    if isinstance(function, types.BuiltinFunctionType | types.MethodWrapperType) and not is_module:
+    if is_a(function, types.BuiltinFunctionType | types.MethodWrapperType) and not is_module:
         return _call_method(session, function, bound, args, kwargs)
     objclass = getattr(function, "__objclass__", None)
     if objclass is not None and args:
@@ -284,17 +292,17 @@ def _call_builtin(session: Session, function: Any, args: Arguments, kwargs: Keyw
 
 
 def _is_hashable(function: object) -> bool:
-    return not isinstance(function, types.MethodWrapperType) and not isinstance(
+    return not is_a(function, types.MethodWrapperType) and not is_a(
         getattr(function, "__self__", None), list | dict | set
     )
 
 
 def _only_plain_tensors(args: Arguments) -> bool:
     for argument in args:
-        if isinstance(argument, tuple | list):
+        if is_a(argument, tuple | list):
             if not _only_plain_tensors(tuple(argument)):
                 return False
-        elif isinstance(argument, torch.Tensor):
+        elif is_a(argument, torch.Tensor):
             if type(argument) not in (torch.Tensor, torch.nn.Parameter, torch.nn.Buffer):
                 return False
         elif hasattr(type(argument), "__torch_function__"):
@@ -312,25 +320,46 @@ def _call_method(
     """A C method of `bound`."""
     name = method.__name__
     cls = type(bound)
-    if cls in VALUE_TYPES or cls in RUN_LOCAL_TYPES or isinstance(bound, str | int | tuple):
+    if cls in VALUE_TYPES or cls in RUN_LOCAL_TYPES or is_a(bound, str | int | tuple):
         return _call_leaf(session, method, Contract.PURE, args, kwargs)
     for base, reads in READS.items():
-        if isinstance(bound, base):
+        if is_a(bound, base):
             return _call_container(session, method, bound, name in reads, args, kwargs)
-    if isinstance(bound, type):
+    if is_a(bound, type):
         return _call_class_method(session, method, bound, args, kwargs)
+    if is_a(bound, contextvars.ContextVar):
+        return _call_context_variable(session, method, bound, args)
     is_fresh = session.heap.source_of(bound) is None
     if name in {"__setattr__", "__delattr__"} and _owner(method) is object:
         if not is_fresh:
             session.stop(Code.OUTSIDE_WRITE, f"writes `.{args[0]}` of {session.heap.source_of(bound)}")
         return method(*args)
     if name == "__getattribute__" and len(args) == 1:
-        return attributes._load_generic(session, bound, args[0])
+        return attributes.load_without_fallback(session, bound, args[0])
     if name in {"__init__", "__hash__", "__eq__", "__ne__", "__init_subclass__"}:
         return method(*args, **kwargs)
     if name in DENIED_METHODS or not is_fresh or not _is_run_object(bound):
-        return _unknown(session, method, (bound, *args), kwargs)
+        return _unknown(session, method, args, kwargs)
     return _call_leaf(session, method, Contract.PURE, args, kwargs)
+
+
+def _call_context_variable(
+    session: Session, method: Any, variable: contextvars.ContextVar[Any], args: Arguments
+) -> Any:
+    """`get` outside of a set-and-reset pair reads outside state; the pair itself changes nothing."""
+    result = method(*args)
+    name = method.__name__
+    if name == "set":
+        session.open_variables[variable] = session.open_variables.get(variable, 0) + 1
+    elif name == "reset":
+        session.open_variables[variable] = session.open_variables.get(variable, 0) - 1
+    elif not session.open_variables.get(variable):
+        if not all(type(a) in SCALARS for a in args):
+            return _unknown(session, method, args, {})
+        session.heap.recall(method, args, result)
+        if type(result) not in SCALARS:
+            session.heap.pin(result, f"{variable.name}.get()")
+    return result
 
 
 def _owner(method: Any) -> object:
@@ -340,14 +369,14 @@ def _owner(method: Any) -> object:
 
 
 def _is_run_object(bound: object) -> bool:
-    return isinstance(bound, types.GeneratorType | logging.LogRecord) or instance_dict(bound) is not None
+    return is_a(bound, types.GeneratorType | logging.LogRecord) or instance_dict(bound) is not None
 
 
 def _call_class_method(
     session: Session, method: Any, cls: type, args: Arguments, kwargs: Keywords
 ) -> Any:
     name = method.__name__
-    if name == "__new__" and args and isinstance(args[0], type):
+    if name == "__new__" and args and is_a(args[0], type):
         if any(method is base.__new__ for base in (object, dict, list, set, tuple)):
             for argument in args[1:]:
                 session.heap.snapshot(argument)
@@ -369,25 +398,30 @@ def _call_container(
         if not is_read:
             session.stop(Code.OUTSIDE_WRITE, f"`{source}.{name}(...)` changes an outside container")
             return method(*args, **kwargs)
-        if isinstance(bound, dict) and name in {"get", "__getitem__", "__contains__"}:
+        if is_a(bound, dict) and name in {"get", "__getitem__", "__contains__"}:
             session.heap.entry(source, bound, args[0])
             return method(*args, **kwargs)
         if name == "__len__":
             session.heap.length(bound)
             return method(*args)
-        if isinstance(bound, dict) and name == "keys":
+        if is_a(bound, dict) and name == "keys":
             session.heap.keys(source, bound)
             return method(*args)
         session.heap.content(source, bound)
     if name in {"sort", "__eq__", "index", "count", "remove", "__contains__", "update", "extend"}:
         return _call_leaf(session, method, Contract.INSPECT, _as_twins(session, args), _as_twins(session, kwargs))
-    return method(*args, **kwargs)
+    with _Leaf(session):  # a tensor is hashed by library code, by identity
+        return method(*args, **kwargs)
 
 
 def _call_leaf(
     session: Session, function: Any, contract: Contract, args: Arguments, kwargs: Keywords
 ) -> Any:
     """Call a leaf after noting what its contract says it reads."""
+    if contract is Contract.AMBIENT:
+        if function is torch._C._set_grad_enabled:  # reports to the function mode itself
+            return function(*args)
+        return session.tape.ambient(function, args)
     if contract is Contract.GETTER:
         with _Leaf(session):
             result = function(*args, **kwargs)
@@ -397,13 +431,29 @@ def _call_leaf(
             session.heap.recall(function, args, result)
         return result
     if contract is Contract.PURE:
-        for argument in (*args, *kwargs.values()):
-            if not session.heap.snapshot(argument) and session.heap.source_of(argument) is not None:
-                if not callable(argument):
-                    return _unknown(session, function, args, kwargs)
-        args, kwargs = _as_twins(session, args), _as_twins(session, kwargs)
+        understood = [_leaf_argument(session, a) for a in (*args, *kwargs.values())]
+        if any(value is _UNKNOWN for value in understood):
+            return _unknown(session, function, args, kwargs)
+        args, named = tuple(understood[: len(args)]), understood[len(args) :]
+        kwargs = dict(zip(kwargs, named, strict=True))
     with _Leaf(session):
         return function(*args, **kwargs)
+
+
+def _leaf_argument(session: Session, value: Any) -> Any:
+    """What a pure leaf may get in place of `value`; `_UNKNOWN` when it must not get it."""
+    if is_a(value, types.FunctionType | types.MethodType | functools.partial):
+        return _callback(session, value)
+    if session.heap.snapshot(value) or is_a(value, (type, *_C_FUNCTIONS)):
+        return value
+    if type(value) in RUN_LOCAL_TYPES or type(value) in VALUE_TYPES:
+        return value if session.heap.source_of(value) is None else _UNKNOWN
+    iterate = attributes.class_attribute(type(value), "__iter__")
+    if is_a(iterate, types.FunctionType):
+        return session.iterate(value)
+    if is_a(value, list | tuple | dict | set | frozenset | deque):
+        return value  # its elements are only passed along
+    return _UNKNOWN
 
 
 def _is_getter_argument(session: Session, value: object) -> bool:
@@ -413,13 +463,13 @@ def _is_getter_argument(session: Session, value: object) -> bool:
 
 def _as_twins(session: Session, values: Any) -> Any:
     """Replace Python functions that C code will call back by callers of their twins."""
-    if isinstance(values, dict):
+    if is_a(values, dict):
         return {k: _callback(session, v) for k, v in values.items()}
     return tuple(_callback(session, v) for v in values)
 
 
 def _callback(session: Session, value: Any) -> Any:
-    if not isinstance(value, types.FunctionType | types.MethodType | functools.partial):
+    if not is_a(value, types.FunctionType | types.MethodType | functools.partial):
         return value
 
     def call_twin(*args: Any, **kwargs: Any) -> Any:
@@ -496,15 +546,15 @@ def _vars(session: Session, function: Any, args: Arguments, kwargs: Keywords) ->
 
 def _len(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
     (value,) = args
-    if isinstance(value, list | tuple | dict | set | frozenset) or isinstance(value, deque):
+    if is_a(value, list | tuple | dict | set | frozenset) or is_a(value, deque):
         method = attributes.class_attribute(type(value), "__len__")
-        if not isinstance(method, types.FunctionType):
+        if not is_a(method, types.FunctionType):
             session.heap.length(value)
             return len(value)
-    if isinstance(value, torch.Tensor) or type(value) in (*VALUE_TYPES, *RUN_LOCAL_TYPES):
+    if is_a(value, torch.Tensor) or type(value) in (*VALUE_TYPES, *RUN_LOCAL_TYPES):
         return len(value)
     _, method = session.heap.class_attribute(type(value), "__len__")
-    if isinstance(method, types.FunctionType):
+    if is_a(method, types.FunctionType):
         return call(session, method, (value,), {})
     return _unknown(session, function, args, kwargs)
 
@@ -514,9 +564,9 @@ def _through(name: str) -> Callable[..., Any]:
 
     def run(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
         value = args[0] if args else None
-        if args and not isinstance(value, torch.Tensor) and type(value) not in VALUE_TYPES:
+        if args and not is_a(value, torch.Tensor) and type(value) not in VALUE_TYPES:
             _, method = session.heap.class_attribute(type(value), name)
-            if isinstance(method, types.FunctionType):
+            if is_a(method, types.FunctionType):
                 return call(session, method, args, kwargs)
         return _call_leaf(session, function, Contract.PURE, args, kwargs)
 
@@ -535,7 +585,7 @@ def _next(session: Session, function: Any, args: Arguments, kwargs: Keywords) ->
         session.stop(Code.OUTSIDE_ITERATOR, f"`next` on {session.heap.source_of(iterator)}")
         return next(*args)
     _, method = session.heap.class_attribute(type(iterator), "__next__")
-    if isinstance(method, types.FunctionType):
+    if is_a(method, types.FunctionType):
         try:
             return call(session, method, (iterator,), {})
         except StopIteration:
@@ -551,13 +601,16 @@ def _isinstance(session: Session, function: Any, args: Arguments, kwargs: Keywor
     if source is not None:
         session.heap.type_of(value, source)
     session.heap.snapshot(classes)
-    for cls in classes if isinstance(classes, tuple) else (classes,):
+    for cls in classes if is_a(classes, tuple) else (classes,):
         meta = type(cls)
-        if meta is type or not isinstance(cls, type):
+        if meta is type or not is_a(cls, type):
             continue
         check = attributes.class_attribute(meta, "__instancecheck__")
-        if isinstance(check, types.FunctionType):
+        if is_a(check, types.FunctionType):
             session.heap.recall(abc.get_cache_token, (), abc.get_cache_token())
+    if is_a(attributes.class_attribute(type(value), "__getattribute__"), types.FunctionType):
+        with _Leaf(session):  # `__class__` would be read through user code
+            return issubclass(type(value), classes)
     with _Leaf(session):
         return isinstance(value, classes)
 
@@ -567,7 +620,25 @@ def _id(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> i
     return id(args[0])
 
 
+def _signature(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """`inspect.signature` of a plain function or method; its code is an assumption."""
+    inner = args[0].__func__ if is_a(args[0], types.MethodType) else args[0]
+    if len(args) != 1 or kwargs or not is_a(inner, types.FunctionType) or inner.__dict__:
+        return _unknown(session, function, args, kwargs)
+    session.heap.function(inner)
+    with session.own_work():
+        return inspect.signature(args[0])
+
+
+def _constantly(value: object) -> Callable[..., Any]:
+    """What a getter says while only the recorder's own modes are active."""
+    return lambda session, function, args, kwargs: value
+
+
 SPECIAL: dict[Any, Callable[..., Any]] = {
+    torch._C._is_torch_function_mode_enabled: _constantly(False),
+    torch._C._len_torch_function_stack: _constantly(0),
+    torch._C._len_torch_dispatch_stack: _constantly(0),
     getattr: _getattr,
     hasattr: _hasattr,
     setattr: _setattr,
@@ -586,4 +657,5 @@ SPECIAL: dict[Any, Callable[..., Any]] = {
     abs: _through("__abs__"),
     round: _through("__round__"),
     hash: _through("__hash__"),
+    inspect.signature: _signature,
 }

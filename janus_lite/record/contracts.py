@@ -7,6 +7,7 @@ Deny by default: a C callable that stands in no row stops the conversion with it
 * `INSPECT`: like `PURE`, but objects are only looked at by class or identity;
 * `GETTER`: reads ambient state; the guard calls it again with the same arguments and compares;
 * `MEMO`: an `lru_cache`: called again by the guard, as eager would have called it;
+* `AMBIENT`: changes torch's state for the operations after it; recorded in order;
 * `NOTHING`: has no effect that a program can see.
 """
 
@@ -22,6 +23,8 @@ import itertools
 import logging
 import math
 import operator
+import re
+import types
 import typing
 import warnings
 import weakref
@@ -30,6 +33,7 @@ from collections.abc import Callable
 from enum import Enum, auto
 from types import MappingProxyType
 
+import numpy as np
 import torch
 
 
@@ -42,6 +46,7 @@ class Contract(Enum):
     INSPECT = auto()
     GETTER = auto()
     NOTHING = auto()
+    AMBIENT = auto()
 
 
 _PURE_BUILTINS = """
@@ -64,6 +69,7 @@ _PURE_FUNCTIONS: tuple[object, ...] = (
     torch.finfo,
     torch.iinfo,
     operator.index,
+    *(getattr(np, n) for n in "lcm gcd prod ceil floor sqrt log log2 exp abs".split()),
     # exceptions are values until they are raised
     *(
         e
@@ -96,14 +102,13 @@ def _getters() -> tuple[object, ...]:
     _get_tracing_state _is_tracing _get_cudnn_enabled _get_mkldnn_enabled _get_flash_sdp_enabled
     _get_mem_efficient_sdp_enabled _get_math_sdp_enabled _get_cudnn_sdp_enabled _get_cudnn_benchmark
     _get_cudnn_deterministic _get_deterministic_algorithms _are_functorch_transforms_active
-    _is_torch_function_enabled _is_torch_function_mode_enabled _len_torch_function_stack
-    _get_nested_int _functorch.peek_interpreter_stack _has_cuda _cuda_getDeviceCount
+    _is_torch_function_enabled _get_nested_int _functorch.peek_interpreter_stack _has_cuda _cuda_getDeviceCount
     _is_any_autocast_enabled _get_cublas_allow_tf32 _get_cudnn_allow_tf32 _get_float32_matmul_precision
-    _get_fp32_precision_getter _is_autocast_available _get_privateuse1_backend_name _len_torch_dispatch_stack
+    _get_fp32_precision_getter _is_autocast_available _get_privateuse1_backend_name
     _is_torch_function_all_disabled is_autocast_cpu_enabled _get_accelerator _get_default_device
     _get_mkldnn_deterministic _get_cudnn_allow_tf32 _get_onednn_allow_tf32 _get_linalg_preferred_backend
     _get_blas_preferred_backend _is_mkldnn_bf16_gemm_supported
-    _jit_is_scripting _get_graph_executor_optimize _get_overlap_state _functorch.maybe_current_level
+    _cuda_isCurrentStreamCapturing _jit_is_scripting _get_graph_executor_optimize _get_overlap_state _functorch.maybe_current_level
     """.split()
     found = [getattr(torch, name, None) for name in names]
     for name in private:
@@ -113,6 +118,17 @@ def _getters() -> tuple[object, ...]:
         found.append(target)
     found += [abc.get_cache_token, logging.Logger.isEnabledFor, torch.backends.mha.get_fastpath_enabled]
     return tuple(f for f in found if f is not None)
+
+
+_AMBIENT_FUNCTIONS: tuple[object, ...] = (
+    torch._C._set_grad_enabled,
+    torch.set_autocast_enabled,
+    torch.set_autocast_dtype,
+    torch.set_autocast_cache_enabled,
+    torch.autocast_increment_nesting,
+    torch.autocast_decrement_nesting,
+    torch.clear_autocast_cache,
+)
 
 
 def _nothings() -> tuple[object, ...]:
@@ -127,6 +143,7 @@ def table() -> dict[object, Contract]:
     rows.update(dict.fromkeys(_INSPECT_FUNCTIONS, Contract.INSPECT))
     rows.update(dict.fromkeys(_getters(), Contract.GETTER))
     rows.update(dict.fromkeys(_nothings(), Contract.NOTHING))
+    rows.update(dict.fromkeys(_AMBIENT_FUNCTIONS, Contract.AMBIENT))
     return rows
 
 
@@ -151,7 +168,7 @@ READS: dict[type, frozenset[str]] = {
 # Anything else on these types writes; on an object made in the run that is nobody's business.
 VALUE_TYPES: tuple[type, ...] = (
     str, bytes, int, float, bool, complex, range, slice, torch.Size, torch.dtype, torch.device,
-    torch.finfo, torch.iinfo, type(None),
+    torch.finfo, torch.iinfo, type(None), types.CodeType, re.Pattern, re.Match,
 )  # fmt: skip
 DENIED_METHODS = frozenset({"__reduce__", "__reduce_ex__", "__sizeof__"})
 
@@ -181,6 +198,9 @@ def python_leaves() -> dict[Callable[..., object], Contract]:
         torch.overrides.is_tensor_like: Contract.INSPECT,
         torch.nn.functional._verify_batch_size: Contract.PURE,
     }
+    is_make_fx = getattr(torch.nn.modules.activation, "_is_make_fx_tracing", None)
+    if is_make_fx is not None:  # looks at the dispatch modes, which a replay finds switched off
+        rows[is_make_fx] = Contract.INSPECT
     if (is_compiling := getattr(torch.compiler, "is_compiling", None)) is not None:
         rows[is_compiling] = Contract.GETTER
     return rows

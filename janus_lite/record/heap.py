@@ -8,14 +8,17 @@ were read.
 from __future__ import annotations
 
 import enum
+import functools
 import types
 import weakref
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
+from typing import Any
 
 import torch
 
 from janus_lite.errors import Site
+from janus_lite.record.kinds import is_a
 from janus_lite.record.source import (
     CellContents,
     Element,
@@ -72,7 +75,7 @@ def instance_dict(value: object) -> dict[str, object] | None:
         found = object.__getattribute__(value, "__dict__")
     except (AttributeError, TypeError):
         return None
-    return found if isinstance(found, dict) else None
+    return found if is_a(found, dict) else None
 
 
 def class_dict(cls: type) -> types.MappingProxyType[str, object]:
@@ -85,6 +88,20 @@ def is_mutable_class(cls: type) -> bool:
     return bool(cls.__flags__ & _HEAP_TYPE) and not cls.__flags__ & _IMMUTABLE_TYPE
 
 
+def _never_raises(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Analysis must not disturb the user's run: a bug here stops the trace, nothing else."""
+
+    @functools.wraps(method)
+    def guarded(self: Heap, *args: Any) -> Any:
+        try:
+            return method(self, *args)
+        except Exception as error:
+            self._fail(f"{method.__name__}: {type(error).__name__}: {error}")
+            return None
+
+    return guarded
+
+
 class Heap:
     """Marks and reads of one recorded run.
 
@@ -92,6 +109,7 @@ class Heap:
         add_input: called with each outside tensor and its source, once per tensor.
         input_source: the source of an outside tensor, `None` for others.
         site: returns the user's current line.
+        fail: called with a description when the analysis itself fails.
     """
 
     def __init__(
@@ -99,7 +117,9 @@ class Heap:
         add_input: Callable[[torch.Tensor, Source], None],
         input_source: Callable[[torch.Tensor], Source | None],
         site: Callable[[], Site | None],
+        fail: Callable[[str], None],
     ) -> None:
+        self._fail = fail
         self._add_input = add_input
         self._input_source = input_source
         self._site = site
@@ -128,21 +148,22 @@ class Heap:
                 self._marks.setdefault(id(value), (value, found))
         return found
 
+    @_never_raises
     def mark(self, value: object, source: Source) -> None:
         """Note that `value` was read at `source`."""
         kind = type(value)
         if kind in SCALARS:
             self._read(ReadKind.EQUALS, source, value)
             return
-        if isinstance(value, torch.Tensor):
+        if is_a(value, torch.Tensor):
             first = self._input_source(value)
             if first is None:
                 self._add_input(value, source)
             elif first is not source:
                 self._read(ReadKind.SAME, source, True, first)
             return
-        if source.is_pinned or isinstance(value, _IDENTITY) or not _is_walkable(kind):
-            is_root = isinstance(value, torch.nn.Module) and not _is_submodule(source)
+        if source.is_pinned or is_a(value, _IDENTITY) or not _is_walkable(kind):
+            is_root = is_a(value, torch.nn.Module) and not _is_submodule(source)
             self._read(ReadKind.IS, source, self.pin(value, str(source), is_root))
             return
         known = self.source_of(value)
@@ -152,6 +173,7 @@ class Heap:
         elif known is not source:
             self._read(ReadKind.SAME, source, True, known)
 
+    @_never_raises
     def compare_identity(self, left: object, right: object) -> None:
         """Note the outcome of `left is right` when arguments decide it."""
         sources = [self._any_source(left), self._any_source(right)]
@@ -159,12 +181,12 @@ class Heap:
             first, second = sources
             assert first is not None
             if not (first.is_pinned and second is not None and second.is_pinned) or (
-                isinstance(left, torch.Tensor) and isinstance(right, torch.Tensor)
+                is_a(left, torch.Tensor) and is_a(right, torch.Tensor)
             ):
                 self._read(ReadKind.SAME, first, left is right, second)
 
     def _any_source(self, value: object) -> Source | None:
-        if isinstance(value, torch.Tensor):
+        if is_a(value, torch.Tensor):
             return self._input_source(value)
         return self.source_of(value)
 
@@ -176,7 +198,7 @@ class Heap:
         if kind is ReadKind.RECALL:
             identity: tuple[object, ...] = (kind, id(source), repr(key))
         else:
-            identity = (kind, id(source), id(key) if isinstance(key, Source) else key)
+            identity = (kind, id(source), id(key) if is_a(key, Source) else key)
         if identity not in self._seen:
             self._seen.add(identity)
             self.reads.append(Read(kind, source, expected, key, self._site()))
@@ -189,9 +211,11 @@ class Heap:
             found = self._steps[key] = cls(owner, *arguments)
         return found
 
+    @_never_raises
     def entry(self, owner: Source, table: dict[object, object], key: object) -> None:
         """Note that `table[key]`, at `owner`, was read; an absent key is a fact as well."""
-        value = table.get(key, _MISSING)
+        get = dict.get if is_a(table, dict) else type(table).get
+        value = get(table, key, _MISSING)
         if value is _MISSING:
             self._read(ReadKind.ABSENT, owner, None, key)
         else:
@@ -207,9 +231,10 @@ class Heap:
         self._marks.setdefault(id(table), (table, self.step(InstanceDict, owner)))
         return self._marks[id(table)][1]
 
+    @_never_raises
     def type_of(self, value: object, source: Source) -> None:
         """Note an outside object's class."""
-        if not isinstance(value, type | types.ModuleType):
+        if not is_a(value, type | types.ModuleType):
             self._read(ReadKind.TYPE, source, type(value))
 
     def class_attribute(self, cls: type, name: str) -> tuple[type | None, object]:
@@ -247,9 +272,10 @@ class Heap:
         found = self._steps.get((Pinned, cls))
         if found is None:
             found = self._steps[Pinned, cls] = Pinned(table, f"{cls.__qualname__}.__dict__")
-        assert isinstance(found, Pinned)
+        assert is_a(found, Pinned)
         return found
 
+    @_never_raises
     def global_name(self, table: dict[str, object], name: str) -> None:
         """Note a global read: module dict first, then builtins."""
         label = f"globals({table.get('__name__', '?')})"
@@ -257,9 +283,10 @@ class Heap:
         self.entry(owner, table, name)  # type: ignore[arg-type]
         if name not in table:
             builtins = table["__builtins__"]
-            names = builtins if isinstance(builtins, dict) else vars(builtins)
+            names = builtins if is_a(builtins, dict) else vars(builtins)
             self.entry(self.pin(names, "builtins"), names, name)
 
+    @_never_raises
     def function(self, function: types.FunctionType) -> None:
         """Note an outside function's code, defaults and closure."""
         source = self.pin(function, function.__qualname__)
@@ -281,6 +308,7 @@ class Heap:
         """Whether the closure cell belongs to an outside function."""
         return id(cell) in self._marks
 
+    @_never_raises
     def cell(self, cell: types.CellType, label: str) -> None:
         """Note what a closure cell of an outside function holds."""
         owner = self.pin(cell, label)
@@ -291,12 +319,14 @@ class Heap:
             return
         self.mark(value, self.step(CellContents, owner))
 
+    @_never_raises
     def field(self, value: object, name: str, found: object) -> None:
         """Note an attribute that C code keeps, such as a slot."""
         source = self.source_of(value)
         if source is not None:
             self.mark(found, self.step(Field, source, name))
 
+    @_never_raises
     def recall(
         self, function: Callable[..., object], args: tuple[object, ...], result: object
     ) -> None:
@@ -306,12 +336,14 @@ class Heap:
 
     # ------------------------------------------------------------- containers
 
+    @_never_raises
     def length(self, value: object) -> None:
         """Note the length of an outside container."""
         source = self.source_of(value)
         if source is not None:
             self._read(ReadKind.LENGTH, source, len(value))  # type: ignore[arg-type]
 
+    @_never_raises
     def element(self, value: list[object] | tuple[object, ...], index: int) -> None:
         """Note one element of an outside sequence."""
         source = self.source_of(value)
@@ -321,6 +353,7 @@ class Heap:
                 self._read(ReadKind.LENGTH, source, len(value))
             self.mark(value[index], self.step(Element, source, position))
 
+    @_never_raises
     def mapping(self, source: Source, table: dict[object, object]) -> None:
         """Note all keys, their order and all values of an outside dict."""
         self.keys(source, table)
@@ -329,19 +362,22 @@ class Heap:
                 self.pin(key, f"key of {source}")
             self.mark(value, self.step(Entry, source, key))
 
+    @_never_raises
     def keys(self, source: Source, table: dict[object, object]) -> None:
         """Note the keys of an outside dict and their order."""
         self._read(ReadKind.KEYS, source, tuple(table))
 
+    @_never_raises
     def content(self, source: Source, value: object) -> None:
         """Note what an outside container holds, one level deep."""
-        if isinstance(value, dict):
+        if is_a(value, dict):
             self.mapping(source, value)
-        elif isinstance(value, set | frozenset):
+        elif is_a(value, set | frozenset):
             self._read(ReadKind.MEMBERS, source, frozenset(value))
         else:
             self.sequence(source, value)  # type: ignore[arg-type]
 
+    @_never_raises
     def snapshot(self, value: object) -> bool:
         """Note the whole content of a container, nested ones included.
 
@@ -349,41 +385,42 @@ class Heap:
             Whether everything inside is understood: plain containers, scalars, tensors, objects
             that are only passed along.
         """
-        if type(value) in SCALARS or isinstance(value, torch.Tensor):
+        if type(value) in SCALARS or is_a(value, torch.Tensor):
             return True
         if id(value) in self._snapshots:
             return True
         source = self.source_of(value)
-        if isinstance(value, dict) and type(value) in (dict, OrderedDict, defaultdict):
+        if is_a(value, dict) and type(value) in (dict, OrderedDict, defaultdict):
             if source is not None:
                 self._snapshots.add(id(value))
                 self.mapping(source, value)
             return all([self.snapshot(v) for v in dict.values(value)])
-        if isinstance(value, _SEQUENCES) and _plain_sequence(value):
+        if is_a(value, _SEQUENCES) and _plain_sequence(value):
             if source is not None:
                 self._snapshots.add(id(value))
                 self.sequence(source, value)
             return all([self.snapshot(v) for v in value])
-        if isinstance(value, set | frozenset):
+        if is_a(value, set | frozenset):
             if source is not None:
                 self._snapshots.add(id(value))
                 self._read(ReadKind.MEMBERS, source, frozenset(value))
-            return all(type(v) in SCALARS or isinstance(v, _IDENTITY) for v in value)
-        if isinstance(value, slice):
+            return all(type(v) in SCALARS or is_a(v, _IDENTITY) for v in value)
+        if is_a(value, slice):
             return all([self.snapshot(p) for p in (value.start, value.stop, value.step)])
         return False
 
+    @_never_raises
     def sequence(self, source: Source, value: Iterable[object]) -> None:
         """Note length and elements of an outside list, tuple or deque."""
         elements = tuple(value)
-        if not isinstance(value, tuple) or not source.is_pinned:
+        if not is_a(value, tuple) or not source.is_pinned:
             self._read(ReadKind.LENGTH, source, len(elements))
         for index, element in enumerate(elements):
             self.mark(element, self.step(Element, source, index))
 
 
 def _is_submodule(source: Source) -> bool:
-    return isinstance(source, Entry) and str(source.owner).endswith("._modules")
+    return is_a(source, Entry) and str(source.owner).endswith("._modules")
 
 
 def _plain_sequence(value: object) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 
 from janus_lite.errors import Code
 from janus_lite.record import attributes, calls, syntax
+from janus_lite.record.audit import is_library_file
 from janus_lite.record.instrument import TwinCache
 from janus_lite.record.session import current
 
@@ -188,13 +189,13 @@ class Hooks:
     @staticmethod
     def enter_try() -> None:
         session = current()
-        if session is not None:
+        if session is not None and not is_library_file(sys._getframe(1).f_code.co_filename):
             session.tape.try_depth += 1
 
     @staticmethod
     def leave_try() -> None:
         session = current()
-        if session is not None:
+        if session is not None and not is_library_file(sys._getframe(1).f_code.co_filename):
             session.tape.try_depth -= 1
 
     @staticmethod

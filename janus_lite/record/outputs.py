@@ -16,6 +16,7 @@ import torch
 
 from janus_lite.errors import Code
 from janus_lite.record.heap import SCALARS, instance_dict
+from janus_lite.record.kinds import is_a
 from janus_lite.record.session import Session
 from janus_lite.record.source import Source
 
@@ -66,7 +67,7 @@ class OutputPlanner:
 
     def plan(self, value: object) -> object:
         """Return the plan of `value`: a `Ref`, `Constant`, `Loaded` or `Built`."""
-        if isinstance(value, torch.Tensor):
+        if is_a(value, torch.Tensor):
             ref = self._session.tape.ref_of(value)
             if ref is None:
                 self._stop("a tensor of unknown origin")
@@ -76,7 +77,7 @@ class OutputPlanner:
         source = self._session.heap.source_of(value)
         if source is not None:
             return Loaded(source)
-        if isinstance(value, _ATOMS):
+        if is_a(value, _ATOMS):
             return Constant(value)
         if id(value) in self._open:
             return self._stop("an object that contains itself")
@@ -88,25 +89,25 @@ class OutputPlanner:
 
     def _build(self, value: object) -> object:
         cls = type(value)
-        if isinstance(value, slice):
+        if is_a(value, slice):
             return Built(cls, None, tuple(map(self.plan, (value.start, value.stop, value.step))))
-        if isinstance(value, set | frozenset):
+        if is_a(value, set | frozenset):
             if all(type(v) in SCALARS for v in value) and instance_dict(value) is None:
                 return Built(cls, None, tuple(Constant(v) for v in value))
             return self._stop("a set of objects")
-        if isinstance(value, types.MethodType):
+        if is_a(value, types.MethodType):
             function, owner = self._known(value.__func__), self.plan(value.__self__)
             return Built(cls, None, (function, owner))
         attributes = self._attributes(value)
-        if isinstance(value, dict) and _has_builtin_iteration(cls, dict, OrderedDict):
-            extra = value.default_factory if isinstance(value, defaultdict) else None
+        if is_a(value, dict) and _has_builtin_iteration(cls, dict, OrderedDict):
+            extra = value.default_factory if is_a(value, defaultdict) else None
             keys = tuple(dict.keys(value))
             if not all(self._is_key(k) for k in keys):
                 return self._stop("a dict with keys made in the run")
             items = tuple(self.plan(v) for v in dict.values(value))
             return Built(cls, keys, items, attributes, extra)
-        if isinstance(value, list | tuple | deque) and _has_builtin_iteration(cls, list, tuple, deque):
-            extra = value.maxlen if isinstance(value, deque) else None
+        if is_a(value, list | tuple | deque) and _has_builtin_iteration(cls, list, tuple, deque):
+            extra = value.maxlen if is_a(value, deque) else None
             items = tuple(self.plan(v) for v in list(value))
             return Built(cls, None, items, attributes, extra)
         if _is_plain_object(cls):
@@ -121,8 +122,8 @@ class OutputPlanner:
     def _is_key(self, key: object) -> bool:
         return (
             type(key) in SCALARS
-            or isinstance(key, _ATOMS)
-            or (isinstance(key, tuple) and all(self._is_key(k) for k in key))
+            or is_a(key, _ATOMS)
+            or (is_a(key, tuple) and all(self._is_key(k) for k in key))
         )
 
     def _attributes(self, value: object) -> tuple[tuple[str, object], ...]:
@@ -130,7 +131,7 @@ class OutputPlanner:
         found = [(name, self.plan(v)) for name, v in table.items()]
         for owner in type(value).__mro__:
             for name, raw in vars(owner).items():
-                if isinstance(raw, types.MemberDescriptorType) and owner.__flags__ & (1 << 9):
+                if is_a(raw, types.MemberDescriptorType) and owner.__flags__ & (1 << 9):
                     try:
                         found.append((name, self.plan(raw.__get__(value))))
                     except AttributeError:

@@ -60,7 +60,7 @@ def record(
             else:
                 result = _run(session, function, args, kwargs, owner)
         output = None
-        session.tape.finish()
+        session.finish()
         if not session.is_stopped:
             output = OutputPlanner(session).plan(result)
     except BaseException as error:

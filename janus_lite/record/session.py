@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import threading
 from collections.abc import Callable
+from contextvars import ContextVar
 from functools import cache, partial
 from types import CodeType, FunctionType
 from typing import Any
@@ -16,6 +18,12 @@ from janus_lite.record.audit import is_library_file
 from janus_lite.record.heap import Heap
 from janus_lite.record.instrument import NotInstrumentable, Twin, TwinCache
 from janus_lite.record.tape import Tape
+
+
+def _is_weakref_callback(code: CodeType) -> bool:
+    return code.co_name in ("remove", "_remove") and code.co_filename.endswith(
+        ("weakref.py", "_weakrefset.py", os.path.join("torch", "utils", "weak.py"))
+    )
 
 
 @cache
@@ -37,6 +45,7 @@ class Session:
 
     Attributes:
         leaves: how many declared leaves are running, one inside the other.
+        open_variables: context variables that the run has set and not reset yet.
     """
 
     def __init__(
@@ -49,7 +58,8 @@ class Session:
         self.call: Callable[..., Any] = partial(call, self)
         self.iterate: Callable[..., Any] = partial(iterate, self)
         self.leaves = 0
-        self._is_instrumenting = False
+        self.open_variables: dict[ContextVar[Any], int] = {}
+        self._own_work = 0
         self.reason: Reason | None = None
         self.is_stopped = False
         self.module_path: list[str] = []
@@ -57,7 +67,12 @@ class Session:
         self._fresh_functions: dict[int, FunctionType] = {}
         self._noted_functions: set[int] = set()
         self.tape = Tape(self.stop, self.site, self._module, lambda value: self.heap.snapshot(value))
-        self.heap = Heap(self.tape.add_input, self.tape.input_source, self.site)
+        self.heap = Heap(
+            self.tape.add_input,
+            self.tape.input_source,
+            self.site,
+            lambda found: self.stop(Code.INTERNAL, found),
+        )
 
     def stop(self, code: Code, found: str, site: Site | None = None) -> None:
         """Give up on converting this run; the run itself goes on, and is right."""
@@ -92,6 +107,17 @@ class Session:
     def _module(self) -> str:
         return self.module_path[-1] if self.module_path else ""
 
+    def finish(self) -> None:
+        """Stop when the run left something changed behind."""
+        self.tape.finish()
+        for variable, depth in self.open_variables.items():
+            if depth:
+                self.stop(Code.OUTSIDE_WRITE, f"sets the context variable `{variable.name}`")
+
+    def own_work(self) -> OwnWork:
+        """A `with` block in which any library code may run: it is ours, or all it reads is noted."""
+        return OwnWork(self)
+
     # -------------------------------------------------------------- functions
 
     def made_function(self, function: FunctionType) -> None:
@@ -104,17 +130,15 @@ class Session:
         Returns:
             `None` when there is none; the trace is stopped then.
         """
-        self._is_instrumenting = True  # finding the source runs the standard library
         try:
-            twin = self.twins.twin_of(function.__code__)
+            with self.own_work():  # finding the source runs the standard library
+                twin = self.twins.twin_of(function.__code__)
         except NotInstrumentable as refusal:
             code = function.__code__
             line = refusal.line or code.co_firstlineno
             site = Site(code.co_filename, line, code.co_name)
             self.stop(refusal.code, refusal.found, site)
             return None
-        finally:
-            self._is_instrumenting = False
         if id(function) not in self._fresh_functions and id(function) not in self._noted_functions:
             self._noted_functions.add(id(function))
             self.heap.function(function)
@@ -130,9 +154,9 @@ class Session:
 
     def is_expected(self, code: CodeType) -> bool:
         """Whether a frame of `code` may start now; see `audit`."""
-        if self.is_stopped or self._is_instrumenting or id(code) in self.twins.code_ids:
+        if self.is_stopped or self._own_work or id(code) in self.twins.code_ids:
             return True
-        if code.co_name == "__del__":  # the garbage collector ran in between
+        if code.co_name == "__del__" or _is_weakref_callback(code):  # the collector ran in between
             return True
         if code.co_filename == "<string>" and id(code) in _generated_codes():
             return True
@@ -143,6 +167,21 @@ class Session:
         """Stop: a Python function ran that no hook saw."""
         where = f"{code.co_filename}:{code.co_firstlineno}"
         self.stop(Code.LEAK, f"`{code.co_qualname}` ({where}) ran uninstrumented, called from C code")
+
+
+class OwnWork:
+    """See `Session.own_work`."""
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __enter__(self) -> None:
+        self._session._own_work += 1
+
+    def __exit__(self, *exception: object) -> None:
+        self._session._own_work -= 1
 
 
 class _Current(threading.local):

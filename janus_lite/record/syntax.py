@@ -16,8 +16,10 @@ import torch
 
 from janus_lite.errors import Code
 from janus_lite.record import attributes
+from janus_lite.record.audit import is_library_file
 from janus_lite.record.contracts import RUN_LOCAL_TYPES, VALUE_TYPES
 from janus_lite.record.heap import SCALARS
+from janus_lite.record.kinds import is_a
 from janus_lite.record.session import Session
 
 _BINARY: dict[str, tuple[Callable[..., Any], str, str]] = {
@@ -63,6 +65,12 @@ _UNARY: dict[str, tuple[Callable[..., Any], str]] = {
     "+": (operator.pos, "__pos__"),
     "~": (operator.invert, "__invert__"),
 }
+# Operators that torch itself defines in Python, `2 - t` among them.
+_TENSOR_METHODS: dict[str, types.FunctionType] = {
+    name: method
+    for name, method in vars(torch.Tensor).items()
+    if name.startswith("__") and is_a(method, types.FunctionType)
+}
 _PLAIN = (*VALUE_TYPES, *RUN_LOCAL_TYPES)
 _SEQUENCES = (list, tuple, deque)
 _CONTAINERS = (*_SEQUENCES, dict, set, frozenset)
@@ -70,14 +78,14 @@ _MISSING = object()
 
 
 def _is_plain(value: object) -> bool:
-    return type(value) in SCALARS or isinstance(value, torch.Tensor) or type(value) in _PLAIN
+    return type(value) in SCALARS or is_a(value, torch.Tensor) or type(value) in _PLAIN
 
 
 def _python_method(session: Session, value: object, name: str) -> types.FunctionType | None:
     if _is_plain(value):
         return None
     _, method = session.heap.class_attribute(type(value), name)
-    return method if isinstance(method, types.FunctionType) else None
+    return method if is_a(method, types.FunctionType) else None
 
 
 # ---------------------------------------------------------------------------------- operators
@@ -92,11 +100,12 @@ def binary(session: Session, symbol: str, left: Any, right: Any) -> Any:
 def inplace(session: Session, symbol: str, left: Any, right: Any) -> Any:
     """`left <symbol>= right`, the value to be bound."""
     function = _INPLACE[symbol]
-    if _is_plain(left):
-        if not _is_plain(right):
-            return binary(session, symbol, left, right)
-        return function(left, right)
     name = f"__i{_BINARY[symbol][1].strip('_')}__"
+    if _is_plain(left):
+        if not is_a(left, torch.Tensor):
+            return binary(session, symbol, left, right)
+        method = _TENSOR_METHODS.get(name)
+        return function(left, right) if method is None else session.call(method, (left, right), {})
     if (method := _python_method(session, left, name)) is not None:
         result = session.call(method, (left, right), {})
         return binary(session, symbol, left, right) if result is NotImplemented else result
@@ -124,7 +133,7 @@ def _dispatch(
     right: Any,
 ) -> Any:
     if _is_plain(left) and _is_plain(right):
-        return function(left, right)
+        return _plain_operation(session, function, name, reflected, left, right)
     first = (_python_method(session, left, name), left, right)
     second = (_python_method(session, right, reflected), right, left)
     if first[0] is None and second[0] is None:
@@ -152,6 +161,17 @@ def _dispatch(
     return function(left, right)  # raises what Python raises
 
 
+def _plain_operation(
+    session: Session, function: Callable[..., Any], name: str, reflected: str, left: Any, right: Any
+) -> Any:
+    if is_a(left, torch.Tensor):
+        if (method := _TENSOR_METHODS.get(name)) is not None:
+            return session.call(method, (left, right), {})
+    elif is_a(right, torch.Tensor) and reflected in _TENSOR_METHODS:
+        return session.call(_TENSOR_METHODS[reflected], (right, left), {})
+    return function(left, right)
+
+
 def unary(session: Session, symbol: str, value: Any) -> Any:
     """`<symbol> value`."""
     function, name = _UNARY[symbol]
@@ -168,27 +188,30 @@ def identical(session: Session, left: object, right: object) -> bool:
 
 def contains(session: Session, item: Any, container: Any) -> bool:
     """`item in container`."""
-    if isinstance(container, torch.Tensor):
+    if is_a(container, torch.Tensor):
         return bool(session.call(type(container).__contains__, (container, item), {}))
     if (method := _python_method(session, container, "__contains__")) is not None:
         return test(session, session.call(method, (container, item), {}))
     source = session.heap.source_of(container)
     if source is not None:
-        if isinstance(container, dict):
+        if is_a(container, dict):
             _note_key(session, item)
             session.heap.entry(source, container, item)
-        elif isinstance(container, _CONTAINERS):
+        elif is_a(container, _CONTAINERS):
             session.heap.content(source, container)
-        elif not isinstance(container, types.MappingProxyType):
+        elif not is_a(container, types.MappingProxyType):
             session.stop(Code.UNKNOWN_OBJECT, f"`in` on a {type(container).__qualname__}")
-    elif not _is_plain(container) and not isinstance(container, _CONTAINERS):
+    elif not _is_plain(container) and not is_a(container, _CONTAINERS):
         return any(compare(session, "==", item, other) for other in iterate(session, container))
+    if is_a(item, torch.Tensor):  # hashed by library code, by identity
+        with session.own_work():
+            return item in container
     return item in container
 
 
 def _note_key(session: Session, key: object) -> None:
     if type(key) not in SCALARS:
-        if session.heap.source_of(key) is None and not isinstance(key, type | tuple):
+        if session.heap.source_of(key) is None and not is_a(key, type | tuple):
             session.stop(Code.UNKNOWN_OBJECT, f"a dict key of type {type(key).__qualname__}")
         session.heap.pin(key, "a key")
 
@@ -200,25 +223,25 @@ def load_item(session: Session, owner: Any, key: Any) -> Any:
     """`owner[key]`."""
     if _is_plain(owner):
         return owner[key]
-    if isinstance(owner, type):
+    if is_a(owner, type):
         return _load_class_item(session, owner, key)
     if (method := _python_method(session, owner, "__getitem__")) is not None:
         return session.call(method, (owner, key), {})
     source = session.heap.source_of(owner)
     if source is None:
-        if isinstance(owner, defaultdict) and key not in owner:
+        if is_a(owner, defaultdict) and key not in owner:
             return _default_item(session, owner, key)
         return owner[key]
-    if isinstance(owner, dict):
+    if is_a(owner, dict):
         _note_key(session, key)
         session.heap.entry(source, owner, key)
-        if isinstance(owner, defaultdict) and key not in owner:
+        if is_a(owner, defaultdict) and key not in owner:
             session.stop(Code.OUTSIDE_WRITE, f"adds {key!r} to `{source}`")
-    elif isinstance(owner, list | tuple) and type(key) is int:
+    elif is_a(owner, list | tuple) and type(key) is int:
         session.heap.element(owner, key) if -len(owner) <= key < len(owner) else (
             session.heap.length(owner)
         )
-    elif isinstance(owner, _SEQUENCES):
+    elif is_a(owner, _SEQUENCES):
         session.heap.content(source, owner)
     else:
         session.stop(Code.UNKNOWN_OBJECT, f"an item of a {type(owner).__qualname__}")
@@ -232,7 +255,7 @@ def _default_item(session: Session, owner: defaultdict[Any, Any], key: Any) -> A
 
 def _load_class_item(session: Session, owner: type, key: Any) -> Any:
     method = attributes.class_attribute(type(owner), "__getitem__")
-    if isinstance(method, types.FunctionType) and method.__module__ != "enum":
+    if is_a(method, types.FunctionType) and method.__module__ != "enum":
         return session.call(method, (owner, key), {})
     session.leaves += 1
     try:
@@ -245,7 +268,7 @@ def _load_class_item(session: Session, owner: type, key: Any) -> Any:
 
 def store_item(session: Session, value: Any, owner: Any, key: Any) -> None:
     """`owner[key] = value`."""
-    if isinstance(owner, torch.Tensor):
+    if is_a(owner, torch.Tensor):
         owner[key] = value
     elif (method := _python_method(session, owner, "__setitem__")) is not None:
         session.call(method, (owner, key, value), {})
@@ -274,10 +297,10 @@ def _refuse_outside(session: Session, owner: object, what: str) -> None:
 
 def iterate(session: Session, value: Any) -> Any:
     """What a `for` loop may step through in place of `value`."""
-    if isinstance(value, torch.Tensor):
+    if is_a(value, torch.Tensor):
         return session.call(torch.Tensor.__iter__, (value,), {})
     source = session.heap.source_of(value)
-    if isinstance(value, _CONTAINERS) and _python_method(session, value, "__iter__") is None:
+    if is_a(value, _CONTAINERS) and _python_method(session, value, "__iter__") is None:
         if source is not None:
             session.heap.content(source, value)
         return value
@@ -289,9 +312,9 @@ def iterate(session: Session, value: Any) -> Any:
         return _step(session, session.call(method, (value,), {}))
     if _python_method(session, value, "__next__") is not None:
         return _step(session, value)
-    if isinstance(value, type):
+    if is_a(value, type):
         return list(value)  # type: ignore[call-overload]  # the members of an Enum
-    if not isinstance(value, types.MappingProxyType):
+    if not is_a(value, types.MappingProxyType):
         session.stop(Code.UNKNOWN_OBJECT, f"iterates over a {type(value).__qualname__}")
     return value
 
@@ -323,14 +346,14 @@ def iterate_unpacking(session: Session, value: Any) -> Iterator[Any]:
 
 def unpack(session: Session, value: Any) -> Any:
     """What may be unpacked in place of `value`; nested sequences are noted too."""
-    if isinstance(value, torch.Tensor) or not isinstance(value, list | tuple):
+    if is_a(value, torch.Tensor) or not is_a(value, list | tuple):
         return iterate(session, value)
     source = session.heap.source_of(value)
     if source is not None:
         session.heap.snapshot(value)
     else:
         for element in value:
-            if isinstance(element, list | tuple):
+            if is_a(element, list | tuple):
                 session.heap.snapshot(element)
     return iterate(session, value)
 
@@ -362,7 +385,7 @@ def test(session: Session, value: Any) -> bool:
 
 def operand(session: Session, value: Any) -> Any:
     """Note what Python's own truth test of `value` will read; return `value`."""
-    if isinstance(value, _CONTAINERS):
+    if is_a(value, _CONTAINERS):
         session.heap.length(value)
     return value
 
@@ -376,7 +399,7 @@ def formatted(session: Session, value: Any) -> Any:
                     session.stop(Code.UNKNOWN_CALL, f"`{type(value).__qualname__}.__format__`")
                     return value
                 return session.call(method, (value,), {})
-        if not isinstance(value, type | types.FunctionType | BaseException):
+        if not is_a(value, type | types.FunctionType | BaseException):
             session.stop(Code.UNKNOWN_OBJECT, f"formats a {type(value).__qualname__}")
     return value
 
@@ -403,7 +426,8 @@ class Context:
         manager = self._manager
         method = _python_method(self._session, manager, name)
         if method is not None:
-            self._session.tape.try_depth += 1 if name == "__enter__" else -1
+            if not is_library_file(method.__code__.co_filename):  # it may swallow exceptions
+                self._session.tape.try_depth += 1 if name == "__enter__" else -1
             return self._session.call(method, (manager, *args), {})
         bound = getattr(type(manager), name).__get__(manager, type(manager))
         return self._session.call(bound, args, {})

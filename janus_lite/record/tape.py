@@ -9,15 +9,17 @@ operators that no recorded call explains.
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
+import numpy as np
 import torch
 
 from janus_lite.errors import Code, Site
 from janus_lite.record import torch_table
 from janus_lite.record.heap import SCALARS
+from janus_lite.record.kinds import is_a
 from janus_lite.record.source import Source
 from janus_lite.record.torch_table import Treatment
 from janus_lite.record.trace import Input, Operation, OperationKind, Ref, TensorMeta
@@ -113,6 +115,8 @@ class Tape:
         treatment = torch_table.treatment(target)
         if self.is_stopped or treatment is Treatment.METADATA:
             return target(*args, **kwargs)
+        if treatment is Treatment.AMBIENT:
+            return self.ambient(target, args)
         if treatment is Treatment.DENY:
             self._stop(Code.TENSOR_ESCAPE, f"`{torch_table.name_of(target)}` leaves the graph")
             return target(*args, **kwargs)
@@ -131,6 +135,14 @@ class Tape:
             self._append(target, treatment, encoded_args, encoded_kwargs, result)
         return result
 
+    def ambient(self, target: Callable[..., object], args: tuple[object, ...]) -> object:
+        """Run and record a setter of torch's ambient state."""
+        result = target(*args)
+        self.operations.append(
+            Operation(target, args, {}, None, OperationKind.AMBIENT, site=self._site())
+        )
+        return result
+
     def _append(
         self,
         target: Callable[..., object],
@@ -140,9 +152,7 @@ class Tape:
         result: object,
     ) -> None:
         kind, expected, output = OperationKind.COMPUTE, None, None
-        if treatment is Treatment.AMBIENT:
-            kind = OperationKind.AMBIENT
-        elif type(result) in _HOST_VALUES or treatment is Treatment.CHECKED:
+        if type(result) in _HOST_VALUES or treatment is Treatment.CHECKED:
             if type(result) not in SCALARS:
                 self._stop(Code.TENSOR_ESCAPE, f"`{torch_table.name_of(target)}` reads a tensor's state")
                 return
@@ -172,24 +182,24 @@ class Tape:
         )
 
     def _encode(self, value: object) -> object:
-        if isinstance(value, torch.Tensor):
+        if is_a(value, torch.Tensor):
             ref = self.ref_of(value)
             if ref is None:
                 self._stop(Code.UNKNOWN_TENSOR, f"a tensor of shape {tuple(value.shape)} of unknown origin")
             return ref
-        if type(value) in SCALARS:
+        if type(value) in SCALARS or is_a(value, np.generic):
             return value
-        if isinstance(value, list | tuple | dict | slice):
+        if is_a(value, list | tuple | dict | slice):
             self._snapshot(value)
         if type(value) is list:
             return [self._encode(v) for v in value]
         if type(value) is tuple:
             return tuple(self._encode(v) for v in value)
-        if isinstance(value, slice):
+        if is_a(value, slice):
             return slice(*(self._encode(v) for v in (value.start, value.stop, value.step)))
         if type(value) is dict:
             return {k: self._encode(v) for k, v in value.items()}
-        if isinstance(value, type | torch.Generator):
+        if is_a(value, type | torch.Generator):
             return value
         self._stop(Code.UNKNOWN_OBJECT, f"a {type(value).__name__} was handed to a torch function")
         return None
@@ -198,34 +208,48 @@ class Tape:
         """Give new tensors a number; return the result's structure."""
         if result is None or type(result) in SCALARS:
             return None
-        if isinstance(result, torch.Tensor):
+        if is_a(result, torch.Tensor):
             known = self.ref_of(result)
             if known is not None:
                 return known
             if not is_plain(result):
                 self._stop(Code.UNSUPPORTED_TENSOR, f"an operation returned a {type(result).__name__}")
             return self._new(result)
-        if isinstance(result, list | tuple):
+        if is_a(result, list | tuple):
             return tuple(self._decode(r) for r in result)
         self._stop(Code.TENSOR_ESCAPE, f"an operation returned a {type(result).__name__}")
         return None
 
     # --------------------------------------------------------------- dispatch
 
-    def observe(self, operator: Any, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
-        """Note what one ATen operator reads and writes."""
+    def run(self, operator: Any, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
+        """Run one ATen operator and note what it writes and whether it draws."""
+        if self.is_stopped:
+            return operator(*args, **kwargs)
         facts = operator_facts(operator)
+        self._observe(operator, facts, args, kwargs)
+        if not facts.may_draw:
+            return operator(*args, **kwargs)
+        before = torch.get_rng_state()
+        result = operator(*args, **kwargs)
+        # Dropout with probability 0 is tagged as random and draws nothing.
+        on_cpu = not torch.cuda.is_available()
+        self._draws |= not (on_cpu and torch.equal(before, torch.get_rng_state()))
+        return result
+
+    def _observe(
+        self, operator: Any, facts: _Facts, args: tuple[object, ...], kwargs: dict[str, object]
+    ) -> None:
         if self.depth == 0:
             self._stop(Code.MISSED_OPERATION, f"`{operator}` ran outside any recorded call")
             return
-        self._draws |= facts.draws
         self._dynamic |= facts.is_dynamic
         for position in facts.written:
-            target = args[position] if isinstance(position, int) and position < len(args) else None
-            if isinstance(position, str):
+            target = args[position] if is_a(position, int) and position < len(args) else None
+            if is_a(position, str):
                 target = kwargs.get(position)
-            for tensor in target if isinstance(target, list | tuple) else (target,):
-                if isinstance(tensor, torch.Tensor):
+            for tensor in target if is_a(target, list | tuple) else (target,):
+                if is_a(tensor, torch.Tensor):
                     self._mutated = True
                     if tensor.untyped_storage()._cdata in self._outside_storages:
                         self._writes = True
@@ -234,11 +258,11 @@ class Tape:
 class _Facts:
     """What an operator's schema says."""
 
-    __slots__ = ("draws", "is_dynamic", "written")
+    __slots__ = ("is_dynamic", "may_draw", "written")
 
-    def __init__(self, written: tuple[int | str, ...], draws: bool, is_dynamic: bool) -> None:
+    def __init__(self, written: tuple[int | str, ...], may_draw: bool, is_dynamic: bool) -> None:
         self.written = written
-        self.draws = draws
+        self.may_draw = may_draw
         self.is_dynamic = is_dynamic
 
 
@@ -264,9 +288,9 @@ def operator_facts(operator: Any) -> _Facts:
 
 
 def _shapes(result: object) -> tuple[object, ...]:
-    if isinstance(result, torch.Tensor):
+    if is_a(result, torch.Tensor):
         return tuple(result.shape)
-    if isinstance(result, Iterable):
+    if is_a(result, list | tuple):
         return tuple(_shapes(r) for r in result)
     return ()
 
@@ -308,5 +332,4 @@ class DispatchMode(TorchDispatchMode):
         kwargs: dict[str, object] | None = None,
     ) -> object:
         """Run one operator and note its effects."""
-        self._tape.observe(func, args, kwargs or {})
-        return func(*args, **(kwargs or {}))
+        return self._tape.run(func, args, kwargs or {})

@@ -20,11 +20,19 @@ class AmbientState:
 
     grad: bool
     cache: bool
+    nesting: int
     autocast: tuple[tuple[str, bool, torch.dtype], ...]
 
 
 def _autocast_devices() -> tuple[str, ...]:
     return ("cpu", "cuda") if torch.cuda.is_available() else ("cpu",)
+
+
+def _nesting() -> int:
+    """How many `autocast` blocks are open."""
+    level: int = torch.autocast_increment_nesting()
+    torch.autocast_decrement_nesting()
+    return level - 1
 
 
 def save() -> AmbientState:
@@ -33,6 +41,7 @@ def save() -> AmbientState:
     return AmbientState(
         torch.is_grad_enabled(),
         torch.is_autocast_cache_enabled(),
+        _nesting(),
         tuple((d, torch.is_autocast_enabled(d), torch.get_autocast_dtype(d)) for d in devices),
     )
 
@@ -41,6 +50,8 @@ def restore(state: AmbientState) -> None:
     """Put the state back, also after an operation raised in the middle."""
     torch._C._set_grad_enabled(state.grad)
     torch.set_autocast_cache_enabled(state.cache)
+    while _nesting() > state.nesting:
+        torch.autocast_decrement_nesting()
     for device, is_enabled, dtype in state.autocast:
         torch.set_autocast_enabled(device, is_enabled)
         torch.set_autocast_dtype(device, dtype)

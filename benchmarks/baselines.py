@@ -14,7 +14,6 @@ from __future__ import annotations
 import importlib.util
 import os
 import shutil
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -93,15 +92,15 @@ def _speculate(target: Target, _call: Call) -> Target:
 
 def _what_janus_did(target: Target) -> str:
     speculated = speculative_function(target)
-    stats, reasons = speculated.stats, reason_codes(speculated)
-    hits = f"{stats.hits} of {stats.calls} calls replayed"
-    return hits if not reasons else f"{hits}; {', '.join(reasons)}"
+    stats = speculated.stats
+    told = "".join(f"; {each.code} {each.found}" for each in reasons_of(speculated))
+    return f"{stats.hits} of {stats.calls} calls replayed{told}"
 
 
-def reason_codes(speculated: Any) -> tuple[str, ...]:
-    """Return the codes of all reasons that a speculative function gives, each once."""
-    codes = (reason.code for reason in speculated.explain().reasons)
-    return tuple(Counter(str(getattr(code, "value", code)) for code in codes))
+def reasons_of(speculated: Any) -> tuple[Any, ...]:
+    """Return the reasons that a speculative function gives, each code once."""
+    reasons = {reason.code: reason for reason in speculated.explain().reasons}
+    return tuple(reasons.values())
 
 
 def _without_compiler(_device: str) -> str | None:

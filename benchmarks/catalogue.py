@@ -79,13 +79,13 @@ def _transformers(
 def tiny_bert() -> Program:
     """Return BERT with 4 layers, hidden size 128, for 32 tokens."""
     config = _text(layers=4, hidden=128, heads=2)
-    return _transformers("bert", "BertModel", config, _tokens(1, 32, _VOCABULARY))
+    return _transformers("bert", "BertModel", config, _TEXT_32)
 
 
 def twelve_layer_encoder() -> Program:
-    """Return a 12-layer transformer encoder, BERT-base's shape, for 128 tokens."""
+    """Return a 12-layer transformer encoder, BERT-base's shape, for 32 tokens."""
     config = _text(layers=12, hidden=768, heads=12)
-    return _transformers("bert", "BertModel", config, _tokens(1, 128, _VOCABULARY))
+    return _transformers("bert", "BertModel", config, _TEXT_32)
 
 
 def resnet50() -> Program:

@@ -24,7 +24,7 @@ from torch import nn
 
 from benchmarks.architectures import BY_NAME, Architecture
 from benchmarks.architectures.base import Built
-from benchmarks.baselines import reason_codes, speculative_function
+from benchmarks.baselines import reasons_of, speculative_function
 from benchmarks.equality import Comparison, Verdict, compare
 from benchmarks.timing import HostStopwatch, time_once
 
@@ -142,12 +142,12 @@ def _explained(row: CoverageRow, speculated: Any) -> CoverageRow:
     row = replace(row, replays=stats.hits)
     if stats.hits == len(REPLAY_SEEDS):
         return row
-    codes = reason_codes(speculated)
-    if not codes:
+    reasons = reasons_of(speculated)
+    if not reasons:
         counts = f"{stats.misses} misses, {stats.assertion_failures} assertion failures"
         return replace(row, outcome=Outcome.SILENT.value, detail=counts)
-    first = next(iter(speculated.explain().reasons))
-    words = _without_places(f"{first.found} ({first.site})")
+    codes = tuple(reason.code for reason in reasons)
+    words = _without_places(f"{reasons[0].found} ({reasons[0].site})")
     return replace(row, outcome=Outcome.REASON.value, codes=codes, detail=words)
 
 

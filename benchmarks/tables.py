@@ -99,16 +99,15 @@ def summary_lines(rows: Sequence[Row]) -> list[str]:
 
 def notes(rows: Sequence[Row]) -> list[str]:
     """Return what rows say of themselves: differences, starred reasons, replays."""
-    told = (
-        (row, f"{row.case}, {label(row.variant)}: {row.detail}{_extra(row)}")
+    return [
+        f"{row.case}, {label(row.variant)}: {'; '.join(parts)}"
         for row in rows
-        if row.detail or row.extra
-    )
-    return [text for _, text in told]
+        if (parts := [row.detail] * bool(row.detail) + _figures(row))
+    ]
 
 
-def _extra(row: Row) -> str:
-    return "".join(f"; {name} {value:.4g}" for name, value in row.extra.items())
+def _figures(row: Row) -> list[str]:
+    return [f"{name} {value:.4g}" for name, value in row.extra.items()]
 
 
 def print_results(results: Results, console: Console) -> None:

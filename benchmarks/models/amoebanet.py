@@ -1,4 +1,4 @@
-"""AmoebaNet-A in the mobile setting, after Real et al. (2019), stacked as DARTS stacks its cells."""
+"""AmoebaNet-A in the mobile setting, after Real et al. (2019), stacked as DARTS does."""
 
 from __future__ import annotations
 

@@ -30,6 +30,7 @@ class Code(Enum):
     OPERATION_RAISED = "JL0405"
     UNKNOWN_OPERATION = "JL0406"
     LATE_ASSERTION = "JL0407"
+    VALUE_VARIES = "JL0408"
     ESCAPING_OUTPUT = "JL0501"
     AMBIENT_STATE = "JL0601"
     MEGAMORPHIC = "JL0602"
@@ -56,6 +57,7 @@ HINTS: dict[Code, str] = {
     Code.OPERATION_RAISED: "test for the condition instead of catching the exception",
     Code.UNKNOWN_OPERATION: "register it with torch.library.custom_op, or call it in the caller",
     Code.LATE_ASSERTION: "test the tensor's value before changing outside tensors",
+    Code.VALUE_VARIES: "keep the decision in tensor code, such as torch.where",
     Code.ESCAPING_OUTPUT: "return tensors, numbers, containers or plain objects",
     Code.AMBIENT_STATE: "call the function outside that mode",
     Code.MEGAMORPHIC: "make what varies a tensor, or raise max_graphs",

@@ -14,7 +14,7 @@ import threading
 import time
 import types
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +25,12 @@ from janus_lite.errors import BackendError, Code, ConversionError, MissError, Re
 from janus_lite.program.generalize import Program, generalize
 from janus_lite.record import session
 from janus_lite.record.recorder import record
+from janus_lite.record.torch_table import name_of
+from janus_lite.record.trace import Operation, Trace
 from janus_lite.runtime import backends
 from janus_lite.runtime.ambient import modes_are_off
 from janus_lite.runtime.cache import Conversion, ConversionCache
-from janus_lite.runtime.emit import FAILED, MISS, emit
+from janus_lite.runtime.emit import Leave, emit
 from janus_lite.runtime.guards import first_difference
 from janus_lite.runtime.policy import Policy
 from janus_lite.torch_internals import GLOBAL_STATE_GUARD
@@ -108,13 +110,11 @@ class SpeculativeFunction:
                     result = conversion.emitted.call(args, kwargs)
                 except Exception as error:
                     return self._after_error(conversion, error, args, kwargs)
-                if result is MISS:
-                    continue
-                if result is FAILED:
-                    self._failures += 1
-                    continue
-                conversion.count_hit()
-                return result
+                if type(result) is not Leave:
+                    conversion.count_hit()
+                    return result
+                if result.operation is not None:
+                    self._assertion_failed(result.operation)
         return self._miss(args, kwargs)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
@@ -178,12 +178,7 @@ class SpeculativeFunction:
         self._recorded += 1
         global_state = GLOBAL_STATE_GUARD()
         result, trace = record(self.original, args, kwargs, self._module())
-        started = time.perf_counter()
-        outcome = generalize(trace, len(args), tuple(kwargs))
-        if isinstance(outcome, Program):
-            failure = self._convert(outcome, trace.examples, global_state.check, trace.seconds, started)
-        else:
-            failure = outcome
+        failure = self._convert(trace, len(args), tuple(kwargs), global_state.check)
         if failure is not None:
             self._note(failure)
             if self.options.strict:
@@ -192,32 +187,47 @@ class SpeculativeFunction:
 
     def _convert(
         self,
-        program: Program,
-        examples: Any,
+        trace: Trace,
+        positional: int,
+        keywords: tuple[str, ...],
         global_state: Callable[[], bool],
-        record_seconds: float,
-        started: float,
     ) -> Reason | None:
-        graph = None
-        if self._compile is not None:
-            try:
-                graph = backends.compile_graph(self._compile, program, examples)
-            except BackendError as error:
-                self._note(Reason(Code.BACKEND, str(error)))
-            except Exception as error:
-                return Reason(Code.BACKEND, f"{self.backend_name}: {type(error).__name__}: {error}")
-        emitted = emit(program, examples, global_state, self.name, graph)
+        """Add the trace's program to the cache; return why not otherwise."""
+        started = time.perf_counter()
+        program = generalize(trace, positional, keywords)
+        if isinstance(program, Reason):
+            return program
+        try:
+            graph = self._compile_foreign(program, trace.examples)
+        except Exception as error:  # a backend may raise anything; the call itself is right
+            return Reason(Code.BACKEND, f"{self.backend_name}: {type(error).__name__}: {error}")
+        try:
+            emitted = emit(program, trace.examples, global_state, self.name, graph)
+        except Exception as error:
+            return Reason(Code.INTERNAL, f"emitting the graph: {type(error).__name__}: {error}")
         conversion = Conversion(
             program=program,
             emitted=emitted,
             backend=self.backend_name if graph is not None else "eager",
-            record_seconds=record_seconds,
+            record_seconds=trace.seconds,
             convert_seconds=time.perf_counter() - started,
         )
         self._cache.add(conversion)
         self._converted += 1
         _log.info("%s: converted, %d operations", self.name, len(program.operations))
         return None
+
+    def _compile_foreign(
+        self, program: Program, examples: Sequence[torch.Tensor]
+    ) -> Callable[..., Sequence[object]] | None:
+        """The graph compiled by a foreign backend, `None` where the built-in one runs it."""
+        if self._compile is None:
+            return None
+        try:
+            return backends.compile_graph(self._compile, program, examples)
+        except BackendError as error:
+            self._note(Reason(Code.BACKEND, str(error)))
+            return None
 
     def _after_error(
         self,
@@ -236,6 +246,11 @@ class SpeculativeFunction:
             raise error
         self._fallbacks += 1
         return self._run_imperatively(args, kwargs)
+
+    def _assertion_failed(self, operation: Operation) -> None:
+        self._failures += 1
+        found = f"`{name_of(operation.target)}` gave another value than in the recorded run"
+        self._note(Reason(Code.VALUE_VARIES, found, operation.site))
 
     def _note(self, reason: Reason) -> None:
         if reason not in self.reasons:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from janus_lite.errors import Code, Reason
 from janus_lite.program.assumptions import AssumptionSet, assume
+from janus_lite.record.effects import Store
 from janus_lite.record.trace import Input, Operation, OperationKind, Trace
 
 
@@ -19,6 +20,7 @@ class Program:
         inputs: outside tensors, loaded at each replay.
         operations: the graph, in program order.
         output: plan of the return value.
+        stores: deferred stores, committed once at the end.
         has_assertions: some operation compares a host value or a shape.
         writes_outside: some operation changes an outside tensor in place.
         draws: some operation draws random numbers.
@@ -29,6 +31,7 @@ class Program:
     inputs: tuple[Input, ...]
     operations: tuple[Operation, ...]
     output: object
+    stores: tuple[Store, ...]
     has_assertions: bool
     writes_outside: bool
     draws: bool
@@ -57,11 +60,16 @@ def generalize(
         return trace.reason
     if (reason := _late_assertion(trace.operations)) is not None:
         return reason
+    if trace.stores and any(o.writes_outside for o in trace.operations):
+        # An operation may still raise when data is bad; the stores before it would be lost.
+        found = "stores into outside objects and changes outside tensors in one call"
+        return Reason(Code.LATE_ASSERTION, found, trace.stores[0].site)
     return Program(
         assumptions=assume(trace.reads, positional, keywords),
         inputs=trace.inputs,
         operations=trace.operations,
         output=trace.output,
+        stores=trace.stores,
         has_assertions=any(is_assertion(o) for o in trace.operations),
         writes_outside=any(o.writes_outside for o in trace.operations),
         draws=any(o.draws for o in trace.operations),

@@ -8,6 +8,7 @@ absent. For an object made in the run only the classes matter. Python-level desc
 from __future__ import annotations
 
 import enum
+import functools
 import types
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 
 from janus_lite.errors import Code
 from janus_lite.record.contracts import RUN_LOCAL_TYPES, VALUE_TYPES
+from janus_lite.record.effects import StoreKind
 from janus_lite.record.heap import SCALARS, class_dict, instance_dict
 from janus_lite.record.kinds import is_a
 from janus_lite.record.session import Session
@@ -32,6 +34,7 @@ _CALLABLE_DESCRIPTORS = (
     types.WrapperDescriptorType,
     types.ClassMethodDescriptorType,
 )
+_LRU_CACHE = type(functools.lru_cache(lambda: None))
 _MISSING = object()
 
 
@@ -150,7 +153,7 @@ def _bind(session: Session, raw: Any, owner: Any, cls: type, name: str) -> Any:
         return value
     if is_a(raw, types.GetSetDescriptorType):
         return _load_getset(session, raw, owner, cls, name)
-    if is_a(raw, _CALLABLE_DESCRIPTORS):
+    if is_a(raw, _CALLABLE_DESCRIPTORS) or type(raw) is _LRU_CACHE:
         return raw.__get__(owner, cls)
     getter_class, getter = session.heap.class_attribute(type(raw), "__get__")
     if is_a(getter, types.FunctionType):
@@ -259,32 +262,54 @@ def _load_from_tensor(session: Session, owner: torch.Tensor, name: str) -> Any:
 
 
 def store(session: Session, owner: Any, name: str, value: Any) -> None:
-    """`owner.name = value`: plain on objects made in the run, an outside write otherwise."""
-    if not _is_fresh(session, owner):
+    """`owner.name = value`; on an outside object the store joins the write-set."""
+    if is_a(owner, (torch.Tensor, type, types.ModuleType, types.FunctionType)):
         _refuse_write(session, owner, f".{name} = ...")
         setattr(owner, name, value)
         return
     _, setter = session.heap.class_attribute(type(owner), "__setattr__")
-    if is_a(setter, types.FunctionType):
+    if is_a(setter, types.FunctionType) and setter is not torch.nn.Module.__setattr__:
+        session.call(setter, (owner, name, value), {})
+        return
+    if setter is torch.nn.Module.__setattr__ and session.heap.source_of(owner) is None:
         session.call(setter, (owner, name, value), {})
         return
     _, raw = session.heap.class_attribute(type(owner), name)
     if is_a(raw, property) and is_a(raw.fset, types.FunctionType):
         session.call(raw.fset, (owner, value), {})
         return
-    setattr(owner, name, value)
+    store_plainly(session, owner, name, value)
+
+
+def store_plainly(session: Session, owner: Any, name: str, value: Any) -> None:
+    """`object.__setattr__(owner, name, value)`, or a module's own rule for it."""
+    source = session.heap.source_of(owner)
+    if source is None:
+        object.__setattr__(owner, name, value)
+        return
+    table = instance_dict(owner)
+    _, raw = session.heap.class_attribute(type(owner), name)
+    if table is None or name in ("__class__", "__dict__") or _is_data_descriptor(raw):
+        _refuse_write(session, owner, f".{name} = ...")
+    else:
+        session.heap.dict_source(source, owner, table)
+        session.store(StoreKind.ATTRIBUTE, owner, name, value)
+        session.writes.written(table, name)
+        if is_a(owner, torch.nn.Module):
+            for kind in ("_parameters", "_buffers", "_modules"):
+                session.writes.written(table[kind], name)
+    with session.own_work():
+        setattr(owner, name, value) if is_a(owner, torch.nn.Module) else object.__setattr__(
+            owner, name, value
+        )
 
 
 def delete(session: Session, owner: Any, name: str) -> None:
     """`del owner.name`."""
-    if not _is_fresh(session, owner):
+    outside = (torch.Tensor, type, types.ModuleType, types.FunctionType)
+    if session.heap.source_of(owner) is not None or is_a(owner, outside):
         _refuse_write(session, owner, f".{name} (deleted)")
     delattr(owner, name)
-
-
-def _is_fresh(session: Session, owner: Any) -> bool:
-    outside = (torch.Tensor, type, types.ModuleType, types.FunctionType)
-    return session.heap.source_of(owner) is None and not is_a(owner, outside)
 
 
 def _refuse_write(session: Session, owner: Any, what: str) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import abc
 import contextvars
+import copy
 import dataclasses
 import enum
 import functools
 import inspect
 import logging
+import threading
 import types
 from collections import deque
 from collections.abc import Callable
@@ -29,6 +31,7 @@ from janus_lite.record.contracts import (
     python_leaves,
     table,
 )
+from janus_lite.record.effects import StoreKind
 from janus_lite.record.heap import SCALARS, instance_dict
 from janus_lite.record.kinds import is_a
 from janus_lite.record.session import Session
@@ -44,6 +47,15 @@ _C_FUNCTIONS = (
     types.ClassMethodDescriptorType,
 )
 _UNKNOWN = object()
+# Methods that return None and whose effect does not depend on what the container holds.
+_REPEATED_METHODS: dict[type, frozenset[str]] = {
+    list: frozenset({"append", "extend", "insert", "clear"}),
+    dict: frozenset({"update", "clear"}),
+    set: frozenset({"add", "update", "discard", "clear"}),
+    deque: frozenset({"append", "appendleft", "extend", "clear"}),
+}
+_LOCKS = (type(threading.Lock()), type(threading.RLock()))
+_LOCK_METHODS = frozenset({"__enter__", "__exit__", "acquire", "release", "locked"})
 _BUILTIN_BASES = (dict, list, set, frozenset, tuple, str, int, float, deque)
 _LRU_CACHE = type(functools.lru_cache(lambda: None))
 _MODULE_CALL = torch.nn.Module.__call__
@@ -88,11 +100,11 @@ def _call_function(
 ) -> Any:
     if (contract := python_leaves().get(function)) is not None:
         return _call_leaf(session, function, contract, args, kwargs)
+    if function in SPECIAL:
+        return SPECIAL[function](session, function, args, kwargs)
     if function in HOST_EFFECTS:
         session.stop(Code.HOST_EFFECT, f"calls `{function.__qualname__}`")
         return function(*args, **kwargs)
-    if function in SPECIAL:
-        return SPECIAL[function](session, function, args, kwargs)
     twin = session.twin_for(function)
     return function(*args, **kwargs) if twin is None else twin(*args, **kwargs)
 
@@ -113,7 +125,7 @@ def _call_partial(
 
 def _call_memo(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
     """An `lru_cache`: the guard calls it again, once, just as eager would have."""
-    if kwargs or not all(_is_plain_argument(a) for a in args):
+    if kwargs or not all(_is_getter_argument(session, a) for a in args):
         return call(session, function.__wrapped__, args, kwargs)
     with _Leaf(session):
         result = function(*args)
@@ -121,10 +133,6 @@ def _call_memo(session: Session, function: Any, args: Arguments, kwargs: Keyword
     if type(result) not in SCALARS:
         session.heap.pin(result, f"{function.__qualname__}(...)")
     return result
-
-
-def _is_plain_argument(value: object) -> bool:
-    return type(value) in SCALARS or is_a(value, type | types.ModuleType)
 
 
 def _call_object(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
@@ -206,7 +214,7 @@ def _construct(session: Session, cls: type, args: Arguments, kwargs: Keywords) -
         value = new(cls, *args, **kwargs)
     else:
         return _unknown(session, cls, args, kwargs)
-    if is_a(value, cls):
+    if cls in type(value).__mro__:
         _initialise(session, cls, init, value, args, kwargs)
     return value
 
@@ -271,6 +279,9 @@ def _call_builtin(session: Session, function: Any, args: Arguments, kwargs: Keyw
     special = SPECIAL.get(function) if _is_hashable(function) else None
     if special is not None:
         return special(session, function, args, kwargs)
+    if _is_hashable(function) and function in HOST_EFFECTS:
+        session.stop(Code.HOST_EFFECT, f"calls `{function.__qualname__}`")
+        return function(*args, **kwargs)
     if function in _TORCH_FUNCTION_TESTS:
         return False if _only_plain_tensors(args) else function(*args, **kwargs)
     bound = getattr(function, "__self__", None)
@@ -327,13 +338,15 @@ def _call_method(
             return _call_container(session, method, bound, name in reads, args, kwargs)
     if is_a(bound, type):
         return _call_class_method(session, method, bound, args, kwargs)
+    if is_a(bound, _LOCKS) and name in _LOCK_METHODS:
+        return method(*args, **kwargs)  # a replay touches no state that the lock guards
     if is_a(bound, contextvars.ContextVar):
         return _call_context_variable(session, method, bound, args)
     is_fresh = session.heap.source_of(bound) is None
-    if name in {"__setattr__", "__delattr__"} and _owner(method) is object:
-        if not is_fresh:
-            session.stop(Code.OUTSIDE_WRITE, f"writes `.{args[0]}` of {session.heap.source_of(bound)}")
-        return method(*args)
+    if method.__qualname__ == "object.__setattr__" and len(args) == 2:
+        return attributes.store_plainly(session, bound, *args)
+    if method.__qualname__ == "object.__delattr__":
+        return attributes.delete(session, bound, *args)
     if name == "__getattribute__" and len(args) == 1:
         return attributes.load_without_fallback(session, bound, args[0])
     if name in {"__init__", "__hash__", "__eq__", "__ne__", "__init_subclass__"}:
@@ -360,12 +373,6 @@ def _call_context_variable(
         if type(result) not in SCALARS:
             session.heap.pin(result, f"{variable.name}.get()")
     return result
-
-
-def _owner(method: Any) -> object:
-    return getattr(method, "__objclass__", getattr(getattr(method, "__self__", None), "__class__", None)) and (
-        object if method.__qualname__.startswith("object.") else None
-    )
 
 
 def _is_run_object(bound: object) -> bool:
@@ -396,8 +403,7 @@ def _call_container(
     name = method.__name__
     if source is not None:
         if not is_read:
-            session.stop(Code.OUTSIDE_WRITE, f"`{source}.{name}(...)` changes an outside container")
-            return method(*args, **kwargs)
+            return _change_container(session, method, bound, args, kwargs)
         if is_a(bound, dict) and name in {"get", "__getitem__", "__contains__"}:
             session.heap.entry(source, bound, args[0])
             return method(*args, **kwargs)
@@ -412,6 +418,27 @@ def _call_container(
         return _call_leaf(session, method, Contract.INSPECT, _as_twins(session, args), _as_twins(session, kwargs))
     with _Leaf(session):  # a tensor is hashed by library code, by identity
         return method(*args, **kwargs)
+
+
+def _change_container(
+    session: Session, method: Any, bound: Any, args: Arguments, kwargs: Keywords
+) -> Any:
+    """A method that changes an outside container; a replay repeats it at its end."""
+    name = method.__name__
+    if name == "__setitem__":
+        return session.store_item(args[1], bound, args[0])
+    repeated = type(bound) in _REPEATED_METHODS and name in _REPEATED_METHODS[type(bound)]
+    if repeated and not kwargs and all(_can_repeat(session, a) for a in args):
+        session.store(StoreKind.METHOD, bound, name, *args)
+        session.writes.changed(bound)
+    else:
+        source = session.heap.source_of(bound)
+        session.stop(Code.OUTSIDE_WRITE, f"`{source}.{name}(...)` changes an outside container")
+    return method(*args, **kwargs)
+
+
+def _can_repeat(session: Session, value: object) -> bool:
+    return not is_a(value, RUN_LOCAL_TYPES)  # an iterator would be empty by then
 
 
 def _call_leaf(
@@ -458,7 +485,9 @@ def _leaf_argument(session: Session, value: Any) -> Any:
 
 def _is_getter_argument(session: Session, value: object) -> bool:
     source = session.heap.source_of(value)
-    return type(value) in SCALARS or (source is not None and source.is_pinned)
+    if type(value) in SCALARS or is_a(value, type | types.ModuleType):
+        return True
+    return source is not None and source.is_pinned
 
 
 def _as_twins(session: Session, values: Any) -> Any:
@@ -630,6 +659,32 @@ def _signature(session: Session, function: Any, args: Arguments, kwargs: Keyword
         return inspect.signature(args[0])
 
 
+def _deepcopy(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """`copy.deepcopy` of plain data: all of it becomes an assumption."""
+    if len(args) != 1 or kwargs or not _note_plain_data(session, args[0], set()):
+        return _unknown(session, function, args, kwargs)
+    with session.own_work():
+        return function(*args)
+
+
+def _note_plain_data(session: Session, value: Any, seen: set[int]) -> bool:
+    """Note everything below `value`; whether it is containers, scalars and plain objects."""
+    if id(value) in seen or session.heap.snapshot(value):
+        return True
+    seen.add(id(value))
+    if is_a(value, dict):
+        return all([_note_plain_data(session, v, seen) for v in dict.values(value)])
+    if is_a(value, list | tuple):
+        return all([_note_plain_data(session, v, seen) for v in value])
+    state = instance_dict(value)
+    copiers = ("__deepcopy__", "__copy__", "__getstate__", "__reduce__", "__getnewargs__")
+    own = [attributes.class_attribute(type(value), name) for name in copiers]
+    if state is None or any(is_a(method, types.FunctionType) for method in own):
+        return False
+    table = attributes.load_without_fallback(session, value, "__dict__")
+    return _note_plain_data(session, table, seen)
+
+
 def _constantly(value: object) -> Callable[..., Any]:
     """What a getter says while only the recorder's own modes are active."""
     return lambda session, function, args, kwargs: value
@@ -658,4 +713,5 @@ SPECIAL: dict[Any, Callable[..., Any]] = {
     round: _through("__round__"),
     hash: _through("__hash__"),
     inspect.signature: _signature,
+    copy.deepcopy: _deepcopy,
 }

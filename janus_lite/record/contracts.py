@@ -16,7 +16,6 @@ from __future__ import annotations
 import abc
 import builtins
 import collections
-import copy
 import dataclasses
 import functools
 import itertools
@@ -169,6 +168,7 @@ READS: dict[type, frozenset[str]] = {
 VALUE_TYPES: tuple[type, ...] = (
     str, bytes, int, float, bool, complex, range, slice, torch.Size, torch.dtype, torch.device,
     torch.finfo, torch.iinfo, type(None), types.CodeType, re.Pattern, re.Match,
+    types.UnionType, types.GenericAlias,
 )  # fmt: skip
 DENIED_METHODS = frozenset({"__reduce__", "__reduce_ex__", "__sizeof__"})
 
@@ -207,5 +207,5 @@ def python_leaves() -> dict[Callable[..., object], Contract]:
 
 
 HOST_EFFECTS: frozenset[object] = frozenset(
-    {print, warnings.warn, builtins.input, builtins.open, copy.deepcopy}
+    {print, warnings.warn, builtins.input, builtins.open}
 )

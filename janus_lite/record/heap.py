@@ -18,6 +18,7 @@ from typing import Any
 import torch
 
 from janus_lite.errors import Site
+from janus_lite.record.effects import WriteLog
 from janus_lite.record.kinds import is_a
 from janus_lite.record.source import (
     CellContents,
@@ -110,6 +111,8 @@ class Heap:
         input_source: the source of an outside tensor, `None` for others.
         site: returns the user's current line.
         fail: called with a description when the analysis itself fails.
+        fail_write: called when the run reads a container that it has changed.
+        writes: what the run has stored outside so far.
     """
 
     def __init__(
@@ -118,8 +121,12 @@ class Heap:
         input_source: Callable[[torch.Tensor], Source | None],
         site: Callable[[], Site | None],
         fail: Callable[[str], None],
+        fail_write: Callable[[str], None],
+        writes: WriteLog,
     ) -> None:
         self._fail = fail
+        self._fail_write = fail_write
+        self._writes = writes
         self._add_input = add_input
         self._input_source = input_source
         self._site = site
@@ -196,7 +203,8 @@ class Heap:
         self, kind: ReadKind, source: Source, expected: object, key: object = None
     ) -> None:
         if kind is ReadKind.RECALL:
-            identity: tuple[object, ...] = (kind, id(source), repr(key))
+            arguments = tuple((type(a), a) if type(a) in SCALARS else id(a) for a in key)  # type: ignore[attr-defined]
+            identity: tuple[object, ...] = (kind, id(source), arguments)
         else:
             identity = (kind, id(source), id(key) if is_a(key, Source) else key)
         if identity not in self._seen:
@@ -214,6 +222,8 @@ class Heap:
     @_never_raises
     def entry(self, owner: Source, table: dict[object, object], key: object) -> None:
         """Note that `table[key]`, at `owner`, was read; an absent key is a fact as well."""
+        if self._writes.is_written(table, key):
+            return
         get = dict.get if is_a(table, dict) else type(table).get
         value = get(table, key, _MISSING)
         if value is _MISSING:
@@ -336,11 +346,16 @@ class Heap:
 
     # ------------------------------------------------------------- containers
 
+    def _refuse_changed(self, value: object, source: Source) -> None:
+        if self._writes.is_changed(value):
+            self._fail_write(f"reads all of `{source}` after changing it")
+
     @_never_raises
     def length(self, value: object) -> None:
         """Note the length of an outside container."""
         source = self.source_of(value)
         if source is not None:
+            self._refuse_changed(value, source)
             self._read(ReadKind.LENGTH, source, len(value))  # type: ignore[arg-type]
 
     @_never_raises
@@ -348,6 +363,9 @@ class Heap:
         """Note one element of an outside sequence."""
         source = self.source_of(value)
         if source is not None:
+            if self._writes.is_written(value, index):
+                return
+            self._refuse_changed(value, source)
             position = index if index >= 0 else len(value) + index
             if type(value) is not tuple or not source.is_pinned:
                 self._read(ReadKind.LENGTH, source, len(value))
@@ -365,11 +383,13 @@ class Heap:
     @_never_raises
     def keys(self, source: Source, table: dict[object, object]) -> None:
         """Note the keys of an outside dict and their order."""
+        self._refuse_changed(table, source)
         self._read(ReadKind.KEYS, source, tuple(table))
 
     @_never_raises
     def content(self, source: Source, value: object) -> None:
         """Note what an outside container holds, one level deep."""
+        self._refuse_changed(value, source)
         if is_a(value, dict):
             self.mapping(source, value)
         elif is_a(value, set | frozenset):
@@ -402,6 +422,7 @@ class Heap:
             return all([self.snapshot(v) for v in value])
         if is_a(value, set | frozenset):
             if source is not None:
+                self._refuse_changed(value, source)
                 self._snapshots.add(id(value))
                 self._read(ReadKind.MEMBERS, source, frozenset(value))
             return all(type(v) in SCALARS or is_a(v, _IDENTITY) for v in value)
@@ -412,6 +433,7 @@ class Heap:
     @_never_raises
     def sequence(self, source: Source, value: Iterable[object]) -> None:
         """Note length and elements of an outside list, tuple or deque."""
+        self._refuse_changed(value, source)
         elements = tuple(value)
         if not is_a(value, tuple) or not source.is_pinned:
             self._read(ReadKind.LENGTH, source, len(elements))

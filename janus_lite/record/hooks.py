@@ -217,10 +217,12 @@ class Hooks:
     def import_from(module: str, name: str, level: int) -> Any:
         frame = sys._getframe(1)
         Hooks._note_import("." * level + module)
-        found = __import__(module, frame.f_globals, None, (name,), level)
         session = current()
         if session is None:
+            found = __import__(module, frame.f_globals, None, (name,), level)
             return getattr(found, name)
+        with session.own_work():  # the module is there already, or the trace is stopped
+            found = __import__(module, frame.f_globals, None, (name,), level)
         session.heap.pin(found, found.__name__)
         try:
             return attributes.load(session, found, name)

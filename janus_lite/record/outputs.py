@@ -10,11 +10,12 @@ from __future__ import annotations
 import enum
 import types
 from collections import OrderedDict, defaultdict, deque
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from janus_lite.errors import Code
+from janus_lite.record.effects import Store
 from janus_lite.record.heap import SCALARS, instance_dict
 from janus_lite.record.kinds import is_a
 from janus_lite.record.session import Session
@@ -86,6 +87,10 @@ class OutputPlanner:
             self._plans[id(value)] = self._build(value)
             self._open.discard(id(value))
         return self._plans[id(value)]
+
+    def plan_store(self, store: Store) -> Store:
+        """Return the store with plans in place of its values."""
+        return replace(store, values=tuple(map(self.plan, store.values)))
 
     def _build(self, value: object) -> object:
         cls = type(value)

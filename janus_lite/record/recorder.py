@@ -44,7 +44,7 @@ def record(
     Raises:
         BaseException: whatever the user's function raises, unchanged; its trace is dropped.
     """
-    session = Session(TWINS, calls.call, syntax.iterate)
+    session = Session(TWINS, calls.call, syntax.iterate, syntax.store_item)
     for index, value in enumerate(args):
         session.heap.mark(value, Argument(index))
     for name, value in kwargs.items():
@@ -59,26 +59,33 @@ def record(
                     result = _run(session, function, args, kwargs, owner)
             else:
                 result = _run(session, function, args, kwargs, owner)
-        output = None
-        session.finish()
-        if not session.is_stopped:
-            output = OutputPlanner(session).plan(result)
-    except BaseException as error:
-        session.stop(Code.USER_EXCEPTION, f"the program raised {type(error).__name__}")
-        raise
     finally:
         enter(outer)
+    return result, _finish(session, result, time.perf_counter() - started)
+
+
+def _finish(session: Session, result: object, seconds: float) -> Trace:
+    """Plan the output and the stores; a bug of ours here must not cost the user's result."""
+    output, stores = None, ()
+    try:
+        session.finish()
+        if not session.is_stopped:
+            planner = OutputPlanner(session)
+            output = planner.plan(result)
+            stores = tuple(map(planner.plan_store, session.writes.stores))
+    except Exception as error:
+        session.stop(Code.INTERNAL, f"planning the output: {type(error).__name__}: {error}")
     tape = session.tape
-    trace = Trace(
+    return Trace(
         reads=tuple(session.heap.reads),
         inputs=tuple(tape.inputs),
         operations=tuple(tape.operations),
         output=output,
+        stores=stores,
         reason=session.reason,
-        seconds=time.perf_counter() - started,
+        seconds=seconds,
         examples=tuple(tape.examples),
     )
-    return result, trace
 
 
 def _run(

@@ -15,6 +15,7 @@ from janus_lite import errors
 from janus_lite.errors import Code, Reason, Site
 from janus_lite.record import source, trace
 from janus_lite.record.audit import is_library_file
+from janus_lite.record.effects import Store, StoreKind, WriteLog
 from janus_lite.record.heap import Heap
 from janus_lite.record.instrument import NotInstrumentable, Twin, TwinCache
 from janus_lite.record.tape import Tape
@@ -42,6 +43,7 @@ class Session:
         twins: the process-wide cache of instrumented code.
         call: runs a call of the user's program (`calls.call`).
         iterate: prepares an iterable of the user's program (`syntax.iterate`).
+        store_item: does an item assignment of the user's program (`syntax.store_item`).
 
     Attributes:
         leaves: how many declared leaves are running, one inside the other.
@@ -53,10 +55,12 @@ class Session:
         twins: TwinCache,
         call: Callable[..., Any],
         iterate: Callable[..., Any],
+        store_item: Callable[..., Any],
     ) -> None:
         self.twins = twins
         self.call: Callable[..., Any] = partial(call, self)
         self.iterate: Callable[..., Any] = partial(iterate, self)
+        self.store_item: Callable[..., Any] = partial(store_item, self)
         self.leaves = 0
         self.open_variables: dict[ContextVar[Any], int] = {}
         self._own_work = 0
@@ -67,11 +71,14 @@ class Session:
         self._fresh_functions: dict[int, FunctionType] = {}
         self._noted_functions: set[int] = set()
         self.tape = Tape(self.stop, self.site, self._module, lambda value: self.heap.snapshot(value))
+        self.writes = WriteLog()
         self.heap = Heap(
             self.tape.add_input,
             self.tape.input_source,
             self.site,
-            lambda found: self.stop(Code.INTERNAL, found),
+            partial(self.stop, Code.INTERNAL),
+            partial(self.stop, Code.OUTSIDE_WRITE),
+            self.writes,
         )
 
     def stop(self, code: Code, found: str, site: Site | None = None) -> None:
@@ -106,6 +113,12 @@ class Session:
 
     def _module(self) -> str:
         return self.module_path[-1] if self.module_path else ""
+
+    def store(self, kind: StoreKind, owner: object, key: object, *values: object) -> None:
+        """Log a store into an outside object, which the caller does for real."""
+        source = self.heap.source_of(owner)
+        assert source is not None
+        self.writes.add(Store(kind, source, key, values, self.site()))
 
     def finish(self) -> None:
         """Stop when the run left something changed behind."""

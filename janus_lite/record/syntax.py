@@ -18,6 +18,7 @@ from janus_lite.errors import Code
 from janus_lite.record import attributes
 from janus_lite.record.audit import is_library_file
 from janus_lite.record.contracts import RUN_LOCAL_TYPES, VALUE_TYPES
+from janus_lite.record.effects import StoreKind
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.kinds import is_a
 from janus_lite.record.session import Session
@@ -273,8 +274,20 @@ def store_item(session: Session, value: Any, owner: Any, key: Any) -> None:
     elif (method := _python_method(session, owner, "__setitem__")) is not None:
         session.call(method, (owner, key, value), {})
     else:
-        _refuse_outside(session, owner, f"[{key!r}] = ...")
+        _log_item(session, owner, key, value)
         owner[key] = value
+
+
+def _log_item(session: Session, owner: Any, key: Any, value: Any) -> None:
+    if session.heap.source_of(owner) is None:
+        return
+    is_index = type(owner) is list and type(key) is int and -len(owner) <= key < len(owner)
+    if is_index or type(owner) is dict:
+        _note_key(session, key)
+        session.store(StoreKind.ITEM, owner, key, value)
+        session.writes.written(owner, key)
+    else:
+        _refuse_outside(session, owner, f"[{key!r}] = ...")
 
 
 def delete_item(session: Session, owner: Any, key: Any) -> None:

@@ -152,11 +152,11 @@ class Tape:
         result: object,
     ) -> None:
         kind, expected, output = OperationKind.COMPUTE, None, None
-        if type(result) in _HOST_VALUES or treatment is Treatment.CHECKED:
-            if type(result) not in SCALARS:
+        if _is_host_value(result) or treatment is Treatment.CHECKED:
+            if not _is_host_value(result):
                 self._stop(Code.TENSOR_ESCAPE, f"`{torch_table.name_of(target)}` reads a tensor's state")
                 return
-            kind, expected = OperationKind.ASSERT, result
+            kind, expected = OperationKind.ASSERT, _frozen(result)
         else:
             # An operation that hands back a tensor it was given does no work unless it writes.
             before = self._values
@@ -285,6 +285,18 @@ def operator_facts(operator: Any) -> _Facts:
         torch.Tag.nondeterministic_seeded in tags,
         torch.Tag.dynamic_output_shape in tags,
     )
+
+
+def _is_host_value(result: object) -> bool:
+    """Numbers, and the nested lists of numbers that `tolist` gives."""
+    if type(result) is list:
+        return all(map(_is_host_value, result))
+    return type(result) in _HOST_VALUES
+
+
+def _frozen(result: object) -> object:
+    """A copy that the program cannot change afterwards."""
+    return [_frozen(r) for r in result] if is_a(result, list) else result
 
 
 def _shapes(result: object) -> tuple[object, ...]:

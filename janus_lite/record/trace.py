@@ -9,6 +9,7 @@ from enum import Enum, auto
 import torch
 
 from janus_lite.errors import Reason, Site
+from janus_lite.record.effects import Store
 from janus_lite.record.source import Source
 
 
@@ -156,6 +157,7 @@ class Trace:
         inputs: outside tensors.
         operations: torch calls in program order.
         output: plan that rebuilds the return value.
+        stores: stores into outside objects, with planned values, in program order.
         reason: why the run cannot be replayed, `None` when it can.
         seconds: how long the run took.
     """
@@ -164,6 +166,7 @@ class Trace:
     inputs: tuple[Input, ...]
     operations: tuple[Operation, ...]
     output: object = None
+    stores: tuple[Store, ...] = ()
     reason: Reason | None = None
     seconds: float = 0.0
-    examples: tuple[object, ...] = field(default=(), repr=False)
+    examples: tuple[torch.Tensor, ...] = field(default=(), repr=False)

@@ -17,18 +17,33 @@ from typing import Any
 
 import torch
 
-from janus_lite.program.generalize import Program
+from janus_lite.program.generalize import Program, is_assertion
+from janus_lite.record.effects import Store, StoreKind
 from janus_lite.record.outputs import Built, Constant, Loaded
 from janus_lite.record.source import Source
 from janus_lite.record.torch_table import name_of
-from janus_lite.record.trace import Operation, OperationKind, Read, Ref
+from janus_lite.record.trace import Operation, OperationKind, Read, ReadKind, Ref
 from janus_lite.runtime import ambient
 from janus_lite.runtime.fingerprint import Fingerprint, FingerprintBuilder
-from janus_lite.runtime.guards import GuardEmitter, Names, split_by_fingerprint
+from janus_lite.runtime.guards import GuardEmitter, Loader, Names, split_by_fingerprint
 from janus_lite.torch_internals import tensor_guard
 
-MISS: Any = type("Miss", (), {"__repr__": lambda _: "MISS"})()
-FAILED: Any = type("Failed", (), {"__repr__": lambda _: "FAILED"})()
+
+
+class Leave:
+    """What a generated function returns instead of an output: a miss or a failed assertion.
+
+    Attributes:
+        operation: the operation whose assertion failed, `None` for a miss.
+    """
+
+    __slots__ = ("operation",)
+
+    def __init__(self, operation: Operation | None = None) -> None:
+        self.operation = operation
+
+
+MISS = Leave()
 # Below this many heap facts a straight check is as quick as the fingerprint.
 FINGERPRINT_FROM = 16
 _counter = itertools.count(1)
@@ -40,7 +55,7 @@ class Emitted:
     """A program as a callable.
 
     Attributes:
-        call: `call(args, kwargs)` gives the output, `MISS` or `FAILED`.
+        call: `call(args, kwargs)` gives the output or a `Leave`.
         check: the guards alone: `check(args, kwargs)` gives the inputs or `MISS`.
         source: the text of `call`.
         filename: under which `linecache` knows it.
@@ -98,6 +113,9 @@ def foreign_outputs(program: Program) -> list[Ref]:
                 walk(part)
 
     walk(program.output)
+    for store in program.stores:
+        for value in store.values:
+            walk(value)
     return list(refs)
 
 
@@ -119,7 +137,7 @@ class _Writer:
         names = self.names.namespace
         names.update(
             MISS=MISS,
-            FAILED=FAILED,
+            set_attribute=setattr,
             global_state=global_state,
             ambient=ambient,
             modes_are_off=ambient.modes_are_off,
@@ -194,6 +212,8 @@ class _Writer:
         lines.append("if read_words() != words:")
         lines.append(f"{_INDENT}slots = refresh()")
         lines.append(f"{_INDENT}if slots is None: return MISS")
+        if self._program.stores:
+            lines.append("words, slots = held[0]")
         for read in residual:
             emitter.emit(read)
         if kept:
@@ -224,7 +244,7 @@ class _Writer:
     def _body(self) -> list[str]:
         program = self._program
         if self._graph is not None:
-            return [*self._foreign_call(), f"return {self._output()}"]
+            return self._finish(self._foreign_call())
         needed = {ref.index for ref in foreign_outputs(program)}
         last = _last_uses(program.operations, needed)
         inputs = {i.ref.index for i in program.inputs}
@@ -243,7 +263,7 @@ class _Writer:
             )
             if dead:
                 lines.append(f"del {', '.join(f'v{v}' for v in dead)}")
-        lines.append(f"return {self._output(lines)}")
+        lines = self._finish(lines)
         if not program.changes_ambient:
             return lines
         return [
@@ -256,9 +276,11 @@ class _Writer:
 
     def _operation(self, operation: Operation, restores: bool) -> list[str]:
         call = self._call(operation)
-        leave = "return FAILED"
-        if restores:
-            leave = "ambient.set_random_state(random_state); return FAILED"
+        leave = ""
+        if is_assertion(operation):
+            leave = f"return {self.names.constant(Leave(operation), 'failed')}"
+            if restores:
+                leave = f"ambient.set_random_state(random_state); {leave}"
         if operation.kind is OperationKind.ASSERT:
             condition = self._host_value(call, operation.expected)
             return [f"if not ({condition}): {leave}"]
@@ -273,12 +295,10 @@ class _Writer:
     def _host_value(self, call: str, expected: object) -> str:
         if isinstance(expected, bool):
             return f"({call}) is {expected}"
-        if isinstance(expected, float) and expected != expected:
-            return f"(host := {call}) != host"
-        constant = self.names.constant(expected)
-        if isinstance(expected, float) and expected == 0:
-            return f"repr({call}) == {str(expected)!r}"
-        return f"({call}) == {constant}"
+        if isinstance(expected, int):
+            return f"({call}) == {expected}"
+        # Text tells -0.0 from 0.0, 1 from 1.0, and NaN equals NaN.
+        return f"repr({call}) == {repr(expected)!r}"
 
     def _call(self, operation: Operation) -> str:
         target, args = operation.target, operation.args
@@ -331,26 +351,73 @@ class _Writer:
         call = f"graph({arguments})"
         return [f"({pattern}) = {call}" if produced else call]
 
-    def _output(self, lines: list[str] | None = None) -> str:
+    def _finish(self, lines: list[str]) -> list[str]:
+        """Commit the stores in program order, then return the output.
+
+        Everything that the commit needs is loaded before the first store changes the heap.
+        """
+        program = self._program
+        plans = [p for store in program.stores for p in store.values]
         uses: dict[int, int] = defaultdict(int)
-        _count_uses(self._program.output, uses)
+        for plan in (*plans, program.output):
+            _count_uses(plan, uses)
         held: dict[int, str] = {}
-        return self._plan(self._program.output, uses, held, lines if lines is not None else [])
+        loader = Loader(self.names, lines)
+        statements = []
+        for store in program.stores:
+            values = [self._plan(p, uses, held, lines, loader) for p in store.values]
+            statements.append(self._store(store, loader.load(store.owner), values))
+        output = self._plan(program.output, uses, held, lines, loader)
+        return [*lines, *self._commit(statements), f"return {output}"]
+
+    def _store(self, store: Store, owner: str, values: list[str]) -> str:
+        match store.kind:
+            case StoreKind.ATTRIBUTE:
+                return f"set_attribute({owner}, {store.key!r}, {values[0]})"
+            case StoreKind.ITEM:
+                return f"{owner}[{self._value(store.key)}] = {values[0]}"
+            case StoreKind.METHOD:
+                return f"{owner}.{store.key}({', '.join(values)})"
+
+    def _commit(self, statements: list[str]) -> list[str]:
+        """Our own stores must not look like a change from outside: take the words anew."""
+        if not statements or self.fingerprint is None or self._reads_what_it_writes():
+            return statements
+        return [
+            "is_unchanged = read_words() == words",
+            *statements,
+            "if is_unchanged: held[0] = (read_words(), slots)",
+        ]
+
+    def _reads_what_it_writes(self) -> bool:
+        """Whether a store may break one of the program's own assumptions."""
+        written = {str(s.key) for s in self._program.stores}
+        if any(s.kind is StoreKind.METHOD for s in self._program.stores):
+            return True
+        reads = self._program.assumptions.heap
+        keys = {str(getattr(r.source, "key", "")) for r in reads}
+        keys |= {str(r.key) for r in reads if r.kind is ReadKind.ABSENT}
+        keys |= {str(getattr(i.source, "key", "")) for i in self._heap_inputs}
+        return bool(written & keys)
 
     def _plan(
-        self, plan: object, uses: dict[int, int], held: dict[int, str], lines: list[str]
+        self,
+        plan: object,
+        uses: dict[int, int],
+        held: dict[int, str],
+        lines: list[str],
+        loader: Loader,
     ) -> str:
         if isinstance(plan, Ref):
             return f"v{plan.index}"
         if isinstance(plan, Constant):
             return repr(plan.value) if _is_literal(plan.value) else self.names.constant(plan.value)
         if isinstance(plan, Loaded):
-            emitter = GuardEmitter(self.names, lines)
-            return emitter.loader.load(plan.source)
+            return loader.load(plan.source)
         assert isinstance(plan, Built)
         if id(plan) in held:
             return held[id(plan)]
-        text = self._built(plan, uses, held, lines)
+        text = self._built(plan, uses, held, lines, loader)
         if uses[id(plan)] > 1:
             name = f"shared{len(held)}"
             lines.append(f"{name} = {text}")
@@ -358,10 +425,15 @@ class _Writer:
         return text
 
     def _built(
-        self, plan: Built, uses: dict[int, int], held: dict[int, str], lines: list[str]
+        self,
+        plan: Built,
+        uses: dict[int, int],
+        held: dict[int, str],
+        lines: list[str],
+        loader: Loader,
     ) -> str:
-        items = [self._plan(p, uses, held, lines) for p in plan.items]
-        attributes = [(n, self._plan(p, uses, held, lines)) for n, p in plan.attributes]
+        items = [self._plan(p, uses, held, lines, loader) for p in plan.items]
+        attributes = [(n, self._plan(p, uses, held, lines, loader)) for n, p in plan.attributes]
         if plan.cls is tuple:
             return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
         if plan.cls is list:

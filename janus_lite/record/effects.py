@@ -1,0 +1,76 @@
+"""The write-set: stores into outside objects, to be repeated by a replay once, at its end.
+
+The recorded run does each store for real. What is kept is where (a source), what (the object, planned
+when the run is over) and in which order. A later read of the same place inside the run sees the
+run's own value and is no fact about the outside any more; a read of a whole container that the run has
+changed cannot be told apart from its state at entry and stops the trace.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum, auto
+
+from janus_lite.errors import Site
+from janus_lite.record.source import Source
+
+
+class StoreKind(Enum):
+    """What a replay does to repeat a store."""
+
+    ATTRIBUTE = auto()  # setattr(owner, key, value)
+    ITEM = auto()  # owner[key] = value
+    METHOD = auto()  # owner.key(*values), a container method that returns None
+
+    __hash__ = object.__hash__
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Store:
+    """One store into an outside object.
+
+    Attributes:
+        kind: how it is repeated.
+        owner: where the object is found at entry.
+        key: attribute name, item key or method name.
+        values: what was stored: one object, or the arguments of the method.
+        site: the user's line.
+    """
+
+    kind: StoreKind
+    owner: Source
+    key: object
+    values: tuple[object, ...]
+    site: Site | None
+
+
+class WriteLog:
+    """Stores of one recorded run, in program order."""
+
+    def __init__(self) -> None:
+        self.stores: list[Store] = []
+        self._places: set[tuple[int, object]] = set()
+        self._changed: set[int] = set()
+        self._keep: list[object] = []
+
+    def add(self, store: Store) -> None:
+        """Append a store."""
+        self.stores.append(store)
+
+    def written(self, container: object, key: object) -> None:
+        """Remember that one place of a container now holds the run's own value."""
+        self._places.add((id(container), key))
+        self.changed(container)
+
+    def changed(self, container: object) -> None:
+        """Remember that a container is no longer as it was at entry."""
+        self._changed.add(id(container))
+        self._keep.append(container)
+
+    def is_written(self, container: object, key: object) -> bool:
+        """Whether the run itself has set this place."""
+        return bool(self._changed) and (id(container), key) in self._places
+
+    def is_changed(self, container: object) -> bool:
+        """Whether the run has changed the container."""
+        return id(container) in self._changed

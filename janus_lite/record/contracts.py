@@ -174,7 +174,7 @@ DENIED_METHODS = frozenset({"__reduce__", "__reduce_ex__", "__sizeof__"})
 
 # Iterators and views made in the run: stepping them changes nothing outside.
 RUN_LOCAL_TYPES: tuple[type, ...] = (
-    zip, map, filter, enumerate, reversed, type(iter([])), type(iter(())), type(iter({})),
+    zip, map, filter, enumerate, reversed, type(reversed([])), type(reversed({})), type(iter([])), type(iter(())), type(iter({})),
     type(iter({}.values())), type(iter({}.items())), type(iter(range(0))), type(iter("")),
     type(iter(set())), type({}.keys()), type({}.values()), type({}.items()),
     type(i for i in ()), type(iter(OrderedDict())), type(OrderedDict().values()),

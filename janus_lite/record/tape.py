@@ -25,6 +25,7 @@ from janus_lite.record.torch_table import Treatment
 from janus_lite.record.trace import Input, Operation, OperationKind, Ref, TensorMeta
 from janus_lite.torch_internals import TorchDispatchMode, TorchFunctionMode, is_plain, without_modes
 
+_NORM_TRAINING = 5  # position of `training` in the operators that update running statistics
 _HOST_VALUES = (bool, int, float, complex)
 
 
@@ -153,7 +154,7 @@ class Tape:
     ) -> None:
         kind, expected, output = OperationKind.COMPUTE, None, None
         if _is_host_value(result) or treatment is Treatment.CHECKED:
-            if not _is_host_value(result):
+            if result is not None and not _is_host_value(result):
                 self._stop(Code.TENSOR_ESCAPE, f"`{torch_table.name_of(target)}` reads a tensor's state")
                 return
             kind, expected = OperationKind.ASSERT, _frozen(result)
@@ -243,7 +244,9 @@ class Tape:
         if self.depth == 0:
             self._stop(Code.MISSED_OPERATION, f"`{operator}` ran outside any recorded call")
             return
-        self._dynamic |= facts.is_dynamic
+        self._dynamic |= facts.is_dynamic and _is_dynamic_call(facts, args)
+        if facts.is_norm and not args[_NORM_TRAINING]:
+            return
         for position in facts.written:
             target = args[position] if is_a(position, int) and position < len(args) else None
             if is_a(position, str):
@@ -258,12 +261,24 @@ class Tape:
 class _Facts:
     """What an operator's schema says."""
 
-    __slots__ = ("is_dynamic", "may_draw", "written")
+    __slots__ = ("is_dynamic", "is_index", "is_norm", "may_draw", "written")
 
-    def __init__(self, written: tuple[int | str, ...], may_draw: bool, is_dynamic: bool) -> None:
+    def __init__(
+        self, written: tuple[int | str, ...], name: str, may_draw: bool, is_dynamic: bool
+    ) -> None:
         self.written = written
+        self.is_norm = name in torch_table.NORMS_WITH_STATISTICS
+        self.is_index = name == "aten::index"
         self.may_draw = may_draw
         self.is_dynamic = is_dynamic
+
+
+def _is_dynamic_call(facts: _Facts, args: tuple[object, ...]) -> bool:
+    """Indexing has a data-dependent shape only with a mask."""
+    if not facts.is_index or not is_a(args[1], list | tuple):
+        return True
+    masks = (torch.bool, torch.uint8)
+    return any(is_a(i, torch.Tensor) and i.dtype in masks for i in args[1])
 
 
 @lru_cache(maxsize=4096)
@@ -282,6 +297,7 @@ def operator_facts(operator: Any) -> _Facts:
     tags = set(operator.tags)
     return _Facts(
         tuple(written),
+        schema.name,
         torch.Tag.nondeterministic_seeded in tags,
         torch.Tag.dynamic_output_shape in tags,
     )

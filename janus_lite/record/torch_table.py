@@ -33,11 +33,11 @@ is_maia is_mtia is_xla is_hpu requires_grad is_floating_point is_complex is_cont
 is_inference is_signed __len__ get_device ndimension nbytes is_same_size dense_dim sparse_dim names
 result_type can_cast promote_types is_distributed _is_zerotensor has_names
 """.split()
-_CHECKED_NAMES = "is_leaf storage_offset _version is_pinned is_shared output_nr retains_grad is_set_to".split()
+_CHECKED_NAMES = "is_leaf storage_offset _version is_pinned is_shared output_nr retains_grad is_set_to grad".split()
 _DENIED_NAMES = """
 numpy __array__ __dlpack__ __dlpack_device__ data_ptr untyped_storage storage _typed_storage
 __repr__ __format__ __str__ __reduce_ex__ __reduce__ __deepcopy__ __setstate__ __array_wrap__
-register_hook register_post_accumulate_grad_hook grad_fn grad _grad _base _backward_hooks volatile
+register_hook register_post_accumulate_grad_hook grad_fn _grad _base _backward_hooks volatile
 share_memory_ pin_memory __dir__ set_ __cuda_array_interface__ __torch_dispatch__ resize_ apply_
 map_ map2_ _make_subclass _make_wrapper_subclass __iter__ __contains__ is_alias_of backward
 __bool__internal module_load requires_grad_ retain_grad

@@ -293,7 +293,7 @@ class _Writer:
         return lines
 
     def _host_value(self, call: str, expected: object) -> str:
-        if isinstance(expected, bool):
+        if expected is None or isinstance(expected, bool):
             return f"({call}) is {expected}"
         if isinstance(expected, int):
             return f"({call}) == {expected}"
@@ -362,7 +362,7 @@ class _Writer:
         for plan in (*plans, program.output):
             _count_uses(plan, uses)
         held: dict[int, str] = {}
-        loader = Loader(self.names, lines)
+        loader = Loader(self.names, lines, prefix="w")
         statements = []
         for store in program.stores:
             values = [self._plan(p, uses, held, lines, loader) for p in store.values]

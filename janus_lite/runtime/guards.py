@@ -63,11 +63,13 @@ class Loader:
     Args:
         names: shared names of the module.
         lines: the function's body so far; loads are appended.
+        prefix: of the local names.
     """
 
-    def __init__(self, names: Names, lines: list[str]) -> None:
+    def __init__(self, names: Names, lines: list[str], prefix: str = "s") -> None:
         self._names = names
         self._lines = lines
+        self._prefix = prefix
         self._locals: dict[int, str] = {}
         self._keep: list[Source] = []
 
@@ -77,8 +79,9 @@ class Loader:
             return self._names.constant(source.held)
         found = self._locals.get(id(source))
         if found is None:
-            found = f"s{len(self._locals)}"
-            self._lines.append(f"{found} = {self._expression(source)}")
+            expression = self._expression(source)  # loads its owner first
+            found = f"{self._prefix}{len(self._locals)}"
+            self._lines.append(f"{found} = {expression}")
             self._locals[id(source)] = found
             self._keep.append(source)
         return found

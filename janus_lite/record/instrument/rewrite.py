@@ -65,6 +65,7 @@ class Rewriter:
         self._scope = scope
         self._comprehension_names: list[set[str]] = []
         self._temporaries = 0
+        self._in_iterable = False
         self._globals: set[str] = set()
 
     def body(self, statements: Iterable[ast.stmt]) -> list[ast.stmt]:
@@ -175,9 +176,22 @@ class Rewriter:
         return _hook("test", self.expr(node))
 
     def _bool_op(self, node: ast.BoolOp) -> ast.expr:
-        *first, last = node.values
-        noted = [_hook("operand", self.expr(v)) for v in first]
-        return ast.BoolOp(node.op, [*noted, self.expr(last)])
+        """`a and b` as `b if test(a) else a`, so that a truth test by user code is seen."""
+        *first, result = self._exprs(node.values)
+        for value, original in zip(reversed(first), reversed(node.values[:-1]), strict=True):
+            if self._in_iterable or isinstance(original, ast.Compare):
+                noted = _hook("operand", value)
+                result = ast.BoolOp(node.op, [noted, result])
+                continue
+            again: ast.expr = value
+            if not isinstance(value, ast.Name | ast.Constant):
+                name = self._temporary()
+                value = ast.NamedExpr(ast.Name(name, ast.Store()), value)
+                again = ast.Name(name, ast.Load())
+            test = _hook("test", value)
+            is_and = isinstance(node.op, ast.And)
+            result = ast.IfExp(test, *((result, again) if is_and else (again, result)))
+        return result
 
     def _if_exp(self, node: ast.IfExp) -> ast.expr:
         return ast.IfExp(self._test(node.test), self.expr(node.body), self.expr(node.orelse))
@@ -242,7 +256,7 @@ class Rewriter:
                 _refuse(node)
             if index == 0:  # the first iterable belongs to the enclosing scope
                 self._comprehension_names.pop()
-            iterable = self._iterable(generator.iter, generator.target)
+            iterable = self._iterable(generator.iter, generator.target, is_comprehension=True)
             if index == 0:
                 self._comprehension_names.append(bound)
                 for inner in node.generators:
@@ -257,14 +271,20 @@ class Rewriter:
         self._comprehension_names.pop()
         return new
 
-    def _iterable(self, node: ast.expr, target: ast.expr) -> ast.expr:
+    def _iterable(
+        self, node: ast.expr, target: ast.expr, is_comprehension: bool = False
+    ) -> ast.expr:
         for name in ast.walk(target):
             if isinstance(name, ast.Attribute | ast.Subscript):
                 _refuse(name, "a loop variable that is an attribute or item")
             if isinstance(name, ast.Name) and self._is_declared_global(name.id):
                 _refuse(name, "a loop variable that is a global")
         unpacks = not isinstance(target, ast.Name)
-        return _hook("iterate_unpacking" if unpacks else "iterate", self.expr(node))
+        # Python forbids `:=` in the iterable of a comprehension.
+        outer, self._in_iterable = self._in_iterable, is_comprehension
+        iterable = self.expr(node)
+        self._in_iterable = outer
+        return _hook("iterate_unpacking" if unpacks else "iterate", iterable)
 
     def _is_declared_global(self, name: str) -> bool:
         return name in self._globals

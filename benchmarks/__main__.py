@@ -21,9 +21,12 @@ HERE = Path(__file__).resolve().parent
 DEFAULT_JSON = Path(".benchmarks") / "latest.json"
 SUITES = {
     "micro": "bench_micro_*.py",
-    "models": "bench_*_models.py",
-    "train": "bench_*_train.py",
+    "models": "bench_janus_models.py",
+    "train": "bench_janus_train.py",
+    "nimble": "bench_nimble_*.py",
 }
+# What a run measures when no suite is named.
+DEFAULT_SUITES = ("micro", "models", "train")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -45,7 +48,7 @@ def _parser() -> argparse.ArgumentParser:
             "--suite",
             action="append",
             choices=(*SUITES, "coverage"),
-            help="may be repeated; all but coverage when left out",
+            help=f"may be repeated; {', '.join(DEFAULT_SUITES)} when left out",
         )
         command.add_argument("--quick", action="store_true", help="under 6 minutes on 2 cores")
         command.add_argument("--device", default=None, help="cpu or cuda; cuda where there is one")
@@ -74,7 +77,7 @@ def _device(options: argparse.Namespace) -> str:
 
 
 def _suites(options: argparse.Namespace) -> list[str]:
-    return list(options.suite or SUITES)
+    return list(options.suite or DEFAULT_SUITES)
 
 
 def _pytest_arguments(options: argparse.Namespace) -> list[str]:

@@ -11,6 +11,7 @@ Example:
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import os
 import shutil
@@ -22,6 +23,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.architectures.base import Call
+from benchmarks.environment import without_places
 
 Target = Callable[..., Any]
 
@@ -34,6 +36,7 @@ class Variant:
         name: short, stable; part of benchmark IDs.
         label: what tables print.
         devices: device types on which it makes sense.
+        families: whose benchmarks measure it: `janus`, `nimble` or both.
         has_exact_bits: it promises eager's very bits, so that `close` is a failure.
         missing: says why it cannot run on a device; `None` when it can.
         prepare: converts a function or module, given one example call.
@@ -44,6 +47,7 @@ class Variant:
     name: str
     label: str
     devices: tuple[str, ...]
+    families: tuple[str, ...]
     has_exact_bits: bool
     missing: Callable[[str], str | None]
     prepare: Callable[[Target, Call], Target]
@@ -51,10 +55,14 @@ class Variant:
     release: Callable[[], None]
 
 
-def variants_for(device: str) -> tuple[Variant, ...]:
+def variants_for(device: str, family: str) -> tuple[Variant, ...]:
     """Return the variants that make sense on `device`, eager first."""
     kind = device.split(":")[0]
-    return tuple(variant for variant in VARIANTS.values() if kind in variant.devices)
+    return tuple(
+        variant
+        for variant in VARIANTS.values()
+        if kind in variant.devices and family in variant.families
+    )
 
 
 def speculative_function(target: Target) -> Any:
@@ -94,13 +102,47 @@ def _what_janus_did(target: Target) -> str:
     speculated = speculative_function(target)
     stats = speculated.stats
     told = "".join(f"; {each.code} {each.found}" for each in reasons_of(speculated))
-    return f"{stats.hits} of {stats.calls} calls replayed{told}"
+    return without_places(f"{stats.hits} of {stats.calls} calls replayed{told}")
 
 
 def reasons_of(speculated: Any) -> tuple[Any, ...]:
     """Return the reasons that a speculative function gives, each code once."""
     reasons = {reason.code: reason for reason in speculated.explain().reasons}
     return tuple(reasons.values())
+
+
+def _without_nimble(_device: str) -> str | None:
+    found = importlib.util.find_spec("nimble_lite")
+    return None if found else "nimble_lite is not installed"
+
+
+def _schedule(target: Target, call: Call, **options: Any) -> Target:
+    import nimble_lite
+
+    if call.args and call.kwargs:
+        raise TypeError("nimble_lite.schedule takes positional or keyword examples, not both")
+    scheduled: Target = nimble_lite.schedule(target, call.kwargs or call.args, **options)
+    return scheduled
+
+
+def _planned(target: Target) -> str:
+    summary = target.plan.summary()  # type: ignore[attr-defined]
+    shown = ("tasks", "streams", "syncs")
+    return ", ".join(f"{summary[name]} {name}" for name in shown if name in summary)
+
+
+def _nimble(name: str, label: str, device: str, **options: Any) -> Variant:
+    return Variant(
+        name=name,
+        label=label,
+        devices=(device,),
+        families=("nimble",),
+        has_exact_bits=True,
+        missing=_without_nimble,
+        prepare=functools.partial(_schedule, **options),
+        remark=_planned,
+        release=_nothing_to_release,
+    )
 
 
 def _without_compiler(_device: str) -> str | None:
@@ -142,6 +184,7 @@ VARIANTS: dict[str, Variant] = {
             name="eager",
             label="eager",
             devices=("cpu", "cuda"),
+            families=("janus", "nimble"),
             has_exact_bits=True,
             missing=_never_missing,
             prepare=_unchanged,
@@ -152,6 +195,7 @@ VARIANTS: dict[str, Variant] = {
             name="janus",
             label="janus_lite",
             devices=("cpu", "cuda"),
+            families=("janus",),
             has_exact_bits=True,
             missing=_without_janus,
             prepare=_speculate,
@@ -162,6 +206,7 @@ VARIANTS: dict[str, Variant] = {
             name="compile",
             label="torch.compile",
             devices=("cpu",),
+            families=("janus", "nimble"),
             has_exact_bits=False,
             missing=_without_compiler,
             prepare=_compile,
@@ -172,6 +217,7 @@ VARIANTS: dict[str, Variant] = {
             name="compile_graphs",
             label="torch.compile reduce-overhead",
             devices=("cuda",),
+            families=("janus", "nimble"),
             has_exact_bits=False,
             missing=_without_triton,
             prepare=_compile_graphs,
@@ -182,11 +228,16 @@ VARIANTS: dict[str, Variant] = {
             name="graphed",
             label="make_graphed_callables",
             devices=("cuda",),
+            families=("janus", "nimble"),
             has_exact_bits=False,
             missing=_never_missing,
             prepare=_graphed,
             remark=_no_remark,
             release=_nothing_to_release,
         ),
+        _nimble("nimble_serial", "nimble_lite serial", "cpu", backend="serial"),
+        _nimble("nimble_one", "nimble_lite one stream", "cuda", streams=1, backend="cuda"),
+        _nimble("nimble_max", "nimble_lite max streams", "cuda", streams="max", backend="cuda"),
+        _nimble("nimble_auto", "nimble_lite auto", "cuda"),
     )
 }

@@ -14,8 +14,11 @@ from torch import Tensor, nn
 
 from benchmarks.architectures.base import WEIGHT_SEED, Call, integers, normal, seeded
 from benchmarks.cases import Case, Program
+from benchmarks.models.amoebanet import amoebanet
+from benchmarks.models.darts import darts
 from benchmarks.models.lenet import LeNet
 from benchmarks.models.lstm_loop import LSTMLoop
+from benchmarks.models.nasnet import nasnet_a_large, nasnet_a_mobile
 
 InputMaker = Callable[[int], Call]
 
@@ -197,6 +200,23 @@ MODELS: tuple[Case, ...] = (
           "quick"),
     _case("t5", partial(_transformers, "t5", "T5ForConditionalGeneration", _T5,
                         _source_and_target), "quick"),
+)  # fmt: skip
+
+# The networks of Nimble's paper that fit one image of their usual size, and two of today.
+SCHEDULED: tuple[Case, ...] = (
+    _case("resnet50", resnet50, "quick"),
+    _case("inception_v3", partial(_torchvision, "inception_v3", 299, init_weights=False), "quick"),
+    _case("googlenet", partial(_torchvision, "googlenet", 224, init_weights=False)),
+    _case("mobilenet_v2", partial(_torchvision, "mobilenet_v2", 224), "quick"),
+    _case("efficientnet_b0", partial(_torchvision, "efficientnet_b0", 224)),
+    _case("densenet201", partial(_torchvision, "densenet201", 224)),
+    _case("nasnet_a_mobile", partial(_own, nasnet_a_mobile, _images(1, 224)), "quick"),
+    _case("nasnet_a_large", partial(_own, nasnet_a_large, _images(1, 331))),
+    _case("darts", partial(_own, darts, _images(1, 224)), "quick"),
+    _case("amoebanet", partial(_own, amoebanet, _images(1, 224))),
+    _case("tiny_bert", tiny_bert, "quick"),
+    _case("llama", partial(_transformers, "llama", "LlamaForCausalLM", _DECODER, _TEXT_32)),
+    _case("mamba", partial(_transformers, "mamba", "MambaForCausalLM", _DECODER, _TEXT_32)),
 )  # fmt: skip
 
 TRAINING_STEPS: tuple[Case, ...] = (

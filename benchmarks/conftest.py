@@ -65,7 +65,8 @@ def pytest_configure(config: pytest.Config) -> None:
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Give a benchmark that asks for `variant` or `converting` the variants of the device."""
-    eager, *others = variants_for(metafunc.config.getoption("device"))
+    family = getattr(metafunc.module, "FAMILY", "janus")
+    eager, *others = variants_for(metafunc.config.getoption("device"), family)
     for name, variants in (("variant", [eager, *others]), ("converting", others)):
         if name in metafunc.fixturenames:
             metafunc.parametrize(name, variants, ids=[variant.name for variant in variants])

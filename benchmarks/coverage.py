@@ -12,7 +12,6 @@ Example:
 from __future__ import annotations
 
 import random
-import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from enum import Enum
@@ -25,6 +24,7 @@ from torch import nn
 from benchmarks.architectures import BY_NAME, Architecture
 from benchmarks.architectures.base import Built
 from benchmarks.baselines import reasons_of, speculative_function
+from benchmarks.environment import without_places
 from benchmarks.equality import Comparison, Verdict, compare
 from benchmarks.timing import HostStopwatch, time_once
 
@@ -147,7 +147,7 @@ def _explained(row: CoverageRow, speculated: Any) -> CoverageRow:
         counts = f"{stats.misses} misses, {stats.assertion_failures} assertion failures"
         return replace(row, outcome=Outcome.SILENT.value, detail=counts)
     codes = tuple(reason.code for reason in reasons)
-    words = _without_places(f"{reasons[0].found} ({reasons[0].site})")
+    words = without_places(f"{reasons[0].found} ({reasons[0].site})")
     return replace(row, outcome=Outcome.REASON.value, codes=codes, detail=words)
 
 
@@ -163,10 +163,4 @@ def _call(target: Callable[..., Any], built: Built, seed: int) -> tuple[Any, flo
 
 
 def _in_words(error: Exception) -> str:
-    return _without_places(f"{type(error).__name__}: {error}")[:300]
-
-
-def _without_places(text: str) -> str:
-    """Return `text` on one line, without what differs from machine to machine."""
-    text = re.sub(r"(/[^\s'\"]+)?/site-packages/", "", text)
-    return re.sub(r" at 0x[0-9a-f]+", "", " ".join(text.split()))
+    return without_places(f"{type(error).__name__}: {error}")[:300]

@@ -70,6 +70,13 @@ class Environment:
         return dataclasses.asdict(self)
 
 
+def without_places(text: str) -> str:
+    """Return `text` on one line, without what differs from machine to machine."""
+    text = text.replace(f"{REPOSITORY}/", "")
+    text = re.sub(r"/[^\s'\"]*?/lib/python3\.\d+/(site-packages/)?", "", text)
+    return re.sub(r" at 0x[0-9a-f]+", "", " ".join(text.split()))
+
+
 def read_environment(device: str) -> Environment:
     """Return what can be read here without special rights."""
     is_cuda = device.startswith("cuda")

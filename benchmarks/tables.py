@@ -38,7 +38,7 @@ def cells(row: Row) -> tuple[str, ...]:
         row.case,
         label(row.variant) + ("" if row.is_like_for_like else " *"),
         seconds(row.median_s),
-        seconds(row.iqr_s),
+        seconds(row.iqr_s) if row.samples > 1 else "-",
         speedup(row),
         row.judgement.value,
         seconds(row.conversion_s),

@@ -188,6 +188,18 @@ def interquartile_range(samples: Sequence[float]) -> float:
     return upper - lower
 
 
+class Deadline:
+    """How much is left of a span of time that began when this was made."""
+
+    def __init__(self, seconds: float, clock: Clock = time.monotonic) -> None:
+        self._clock = clock
+        self._end = clock() + seconds
+
+    def left(self) -> float:
+        """Return the seconds left; 0 when it has passed."""
+        return max(0.0, self._end - self._clock())
+
+
 class SampleClock:
     """A clock that shows what was measured already: hands our samples to pytest-benchmark.
 

@@ -51,7 +51,7 @@ class StandIn:
 
 
 def _reason(code: str) -> SimpleNamespace:
-    site = "/some/where/lib/site-packages/timm/x.py:3"
+    site = "/some/where/lib/python3.12/site-packages/timm/x.py:3"
     return SimpleNamespace(code=code, found="calls <f at 0x7f12>", site=site)
 
 

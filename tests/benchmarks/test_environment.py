@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from benchmarks.environment import read_environment
+from benchmarks.environment import REPOSITORY, read_environment, without_places
 
 pytestmark = pytest.mark.tiny
 
@@ -37,3 +37,18 @@ def test_results_of_a_gpu_have_a_folder_of_their_own() -> None:
     assert environment.slug == "cpu"
     gpu = replace(environment, device="cuda", device_name="NVIDIA H100 80GB HBM3")
     assert gpu.slug == "nvidia-h100-80gb-hbm3"
+
+
+@pytest.mark.parametrize(
+    ("text", "kept"),
+    [
+        ("in /home/me/env/lib/python3.11/site-packages/timm/a.py:3", "in timm/a.py:3"),
+        ("in /usr/lib/python3.12/logging/__init__.py:9", "in logging/__init__.py:9"),
+        (f"in {REPOSITORY}/benchmarks/cases.py:7", "in benchmarks/cases.py:7"),
+        ("<weakref at 0x7f07dd45eca0; to 'Parameter' at 0x7f07dd45c0f0>",
+         "<weakref; to 'Parameter'>"),
+        ("two\n  lines", "two lines"),
+    ],
+)  # fmt: skip
+def test_places_are_taken_out_of_texts(text: str, kept: str) -> None:
+    assert without_places(text) == kept

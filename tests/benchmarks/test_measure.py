@@ -142,14 +142,24 @@ def test_without_a_compiler_torch_compile_says_so(monkeypatch: pytest.MonkeyPatc
     assert VARIANTS["compile"].missing("cpu") == "no C++ compiler on PATH"
 
 
-def test_each_device_has_its_own_baselines() -> None:
-    assert [each.name for each in variants_for("cpu")] == ["eager", "janus", "compile"]
-    assert [each.name for each in variants_for("cuda")] == [
-        "eager",
-        "janus",
-        "compile_graphs",
-        "graphed",
-    ]
+@pytest.mark.parametrize(
+    ("device", "family", "names"),
+    [
+        ("cpu", "janus", ["eager", "janus", "compile"]),
+        ("cuda", "janus", ["eager", "janus", "compile_graphs", "graphed"]),
+        ("cuda:1", "janus", ["eager", "janus", "compile_graphs", "graphed"]),
+        ("cpu", "nimble", ["eager", "compile", "nimble_serial"]),
+        (
+            "cuda",
+            "nimble",
+            ["eager", "compile_graphs", "graphed", "nimble_one", "nimble_max", "nimble_auto"],
+        ),
+    ],
+)
+def test_each_device_and_family_has_its_own_baselines(
+    device: str, family: str, names: list[str]
+) -> None:
+    assert [each.name for each in variants_for(device, family)] == names
 
 
 def test_the_loss_depends_on_the_first_floating_tensor() -> None:

@@ -7,6 +7,7 @@ import gc
 import pytest
 
 from benchmarks.timing import (
+    Deadline,
     HostStopwatch,
     Interval,
     PairPlan,
@@ -217,3 +218,13 @@ def test_sample_clock_shows_the_samples_as_durations() -> None:
 
 def test_a_cpu_is_timed_by_the_host() -> None:
     assert isinstance(stopwatch_for("cpu"), HostStopwatch)
+
+
+def test_a_deadline_runs_down_and_stops_at_nothing() -> None:
+    machine = FakeMachine()
+    deadline = Deadline(10.0, machine.clock)
+
+    machine.now = 4.0
+    assert deadline.left() == 6.0
+    machine.now = 11.0
+    assert deadline.left() == 0.0

@@ -26,12 +26,12 @@ from janus_lite.program.generalize import Program, generalize
 from janus_lite.record import session
 from janus_lite.record.recorder import record
 from janus_lite.record.torch_table import name_of
-from janus_lite.record.trace import Operation, Trace
+from janus_lite.record.trace import Operation, ReadKind, Trace
 from janus_lite.runtime import backends
 from janus_lite.runtime.ambient import modes_are_off
 from janus_lite.runtime.cache import Conversion, ConversionCache
 from janus_lite.runtime.emit import Leave, emit
-from janus_lite.runtime.guards import first_difference
+from janus_lite.runtime.guards import Difference, first_difference
 from janus_lite.runtime.policy import Policy
 from janus_lite.torch_internals import GLOBAL_STATE_GUARD
 
@@ -98,6 +98,7 @@ class SpeculativeFunction:
         self._failures = self._fallbacks = 0
         self.reasons: tuple[Reason, ...] = ()
         self.last_miss: str | None = None
+        self._relaxed: frozenset[str] = frozenset()
         functools.update_wrapper(self, self.original, updated=())
         if owner is not None:
             del self.__wrapped__  # it would show `self` in the signature
@@ -174,10 +175,10 @@ class SpeculativeFunction:
 
     def _record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         if self._cache.entries:
-            self.last_miss = self.explain_miss(args, kwargs)
+            self._learn_from_miss(args, kwargs)
         self._recorded += 1
         global_state = GLOBAL_STATE_GUARD()
-        result, trace = record(self.original, args, kwargs, self._module())
+        result, trace = record(self.original, args, kwargs, self._module(), self._relaxed)
         failure = self._convert(trace, len(args), tuple(kwargs), global_state.check)
         if failure is not None:
             self._note(failure)
@@ -299,10 +300,19 @@ class SpeculativeFunction:
         """
         if not self._cache.entries:
             return "nothing is converted yet"
-        differences = (
-            first_difference(c.program, args, kwargs or {}) for c in self._cache.entries
-        )
-        return max(differences, key=lambda difference: difference[0])[1]
+        return self._nearest_difference(args, kwargs or {}).text
+
+    def _nearest_difference(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Difference:
+        differences = (first_difference(c.program, args, kwargs) for c in self._cache.entries)
+        return max(differences, key=lambda difference: difference.held)
+
+    def _learn_from_miss(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Relax exactly what broke: "this very object" becomes "an object of the same class"."""
+        difference = self._nearest_difference(args, kwargs)
+        self.last_miss = difference.text
+        read = difference.read
+        if read is not None and read.kind is ReadKind.IS:
+            self._relaxed |= {str(read.source)}
 
     def code(self) -> str:
         """Return the generated source of the newest graph, `""` before the first."""

@@ -34,6 +34,12 @@ _CALLABLE_DESCRIPTORS = (
     types.WrapperDescriptorType,
     types.ClassMethodDescriptorType,
 )
+_OPERATOR_REGISTRY = (
+    torch._ops._Ops,
+    torch._ops._OpNamespace,
+    torch._ops.OpOverloadPacket,
+    torch._ops.OpOverload,
+)
 _LRU_CACHE = type(functools.lru_cache(lambda: None))
 _MISSING = object()
 
@@ -47,6 +53,8 @@ def load(session: Session, owner: Any, name: str) -> Any:
         return _load_from_super(session, owner, name) if cls is super else getattr(owner, name)
     if is_a(owner, type):
         return _load_from_class(session, owner, name)
+    if cls in _OPERATOR_REGISTRY:
+        return _load_operator(session, owner, name)
     getter_class, getter = session.heap.class_attribute(cls, "__getattribute__")
     if is_a(getter, types.FunctionType):
         return _load_by_getattribute(session, owner, name, getter)
@@ -55,6 +63,14 @@ def load(session: Session, owner: Any, name: str) -> Any:
     found = getattr(owner, name)
     if session.heap.source_of(owner) is not None and not callable(found):
         session.stop(Code.UNKNOWN_OBJECT, f"`.{name}` of a {cls.__qualname__}, which C code keeps")
+    return found
+
+
+def _load_operator(session: Session, owner: Any, name: str) -> Any:
+    """`torch.ops.namespace.operator`: registered once, looked up by name for ever after."""
+    with session.own_work():
+        found = getattr(owner, name)
+    session.heap.pin(found, f"torch.ops...{name}")
     return found
 
 

@@ -12,6 +12,7 @@ import inspect
 import logging
 import threading
 import types
+import weakref
 from collections import deque
 from collections.abc import Callable
 from typing import Any
@@ -145,7 +146,12 @@ def _call_object(session: Session, function: Any, args: Arguments, kwargs: Keywo
             return call(session, forward, (owner, *args), kwargs)
         return call(session, inner, args, kwargs)
     if is_a(function, torch._ops.OpOverload | torch._ops.OpOverloadPacket):
-        return session.tape.call(function, args, kwargs)
+        with session.own_work():  # dispatching an operator runs Python code of torch
+            return session.tape.call(function, args, kwargs)
+    if is_a(function, weakref.ref) and not args and not kwargs:
+        value = function()
+        session.heap.referent(function, value)
+        return value
     if is_a(function, torch.jit.ScriptFunction):
         return session.tape.call(function, args, kwargs)
     if is_a(function, np.ufunc) and (contract := table().get(function)) is not None:
@@ -383,6 +389,8 @@ def _call_class_method(
     session: Session, method: Any, cls: type, args: Arguments, kwargs: Keywords
 ) -> Any:
     name = method.__name__
+    if name == "apply" and issubclass(cls, torch.autograd.Function):
+        return _call_autograd_function(session, cls, args)
     if name == "__new__" and args and is_a(args[0], type):
         if any(method is base.__new__ for base in (object, dict, list, set, tuple)):
             for argument in args[1:]:
@@ -393,6 +401,28 @@ def _call_class_method(
     if name in {"mro", "__subclasscheck__", "__instancecheck__"}:
         return _call_leaf(session, method, Contract.INSPECT, args, kwargs)
     return _unknown(session, method, args, kwargs)
+
+
+def _call_autograd_function(session: Session, cls: Any, args: Arguments) -> Any:
+    """A custom autograd function is one operation: a replay applies it for real.
+
+    Its `forward` runs as a twin here, so that what it reads is assumed and a store is noticed; its
+    tensor calls belong to the operation.
+    """
+    forward = cls.forward
+
+    def run_forward(*arguments: Any) -> Any:
+        session.opaque += 1
+        depth, session.tape.depth = session.tape.depth, 1
+        try:
+            return session.call(forward, arguments, {})
+        finally:
+            session.opaque -= 1
+            session.tape.depth = depth
+
+    with session.own_work():
+        recorded = type(cls.__name__, (cls,), {"forward": staticmethod(run_forward)})
+    return session.tape.call(cls.apply, args, {}, runs=recorded.apply)
 
 
 def _call_container(
@@ -581,7 +611,8 @@ def _len(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
             session.heap.length(value)
             return len(value)
     if is_a(value, torch.Tensor) or type(value) in (*VALUE_TYPES, *RUN_LOCAL_TYPES):
-        return len(value)
+        with session.own_work():
+            return len(value)
     _, method = session.heap.class_attribute(type(value), "__len__")
     if is_a(method, types.FunctionType):
         return call(session, method, (value,), {})

@@ -27,7 +27,9 @@ from janus_lite.record.source import (
     Field,
     InstanceDict,
     Pinned,
+    Referent,
     Source,
+    Step,
 )
 from janus_lite.record.trace import Read, ReadKind
 
@@ -113,6 +115,7 @@ class Heap:
         fail: called with a description when the analysis itself fails.
         fail_write: called when the run reads a container that it has changed.
         writes: what the run has stored outside so far.
+        relaxed: places where another object of the same class may stand.
     """
 
     def __init__(
@@ -123,7 +126,9 @@ class Heap:
         fail: Callable[[str], None],
         fail_write: Callable[[str], None],
         writes: WriteLog,
+        relaxed: frozenset[str],
     ) -> None:
+        self._relaxed = relaxed
         self._fail = fail
         self._fail_write = fail_write
         self._writes = writes
@@ -169,7 +174,7 @@ class Heap:
             elif first is not source:
                 self._read(ReadKind.SAME, source, True, first)
             return
-        if source.is_pinned or is_a(value, _IDENTITY) or not _is_walkable(kind):
+        if is_a(value, _IDENTITY) or not _is_walkable(kind) or self._is_held(source):
             is_root = is_a(value, torch.nn.Module) and not _is_submodule(source)
             self._read(ReadKind.IS, source, self.pin(value, str(source), is_root))
             return
@@ -179,6 +184,17 @@ class Heap:
             self._marks[id(value)] = (value, source)
         elif known is not source:
             self._read(ReadKind.SAME, source, True, known)
+
+    def _is_held(self, source: Source) -> bool:
+        """Whether what stands at `source` is taken to be this very object.
+
+        So it is below pinned objects, unless that assumption broke before: then an object of the
+        same class may stand there and its content is read again.
+        """
+        if not source.is_pinned or not is_a(source, Step):
+            return source.is_pinned
+        owner = source.owner  # type: ignore[attr-defined]
+        return is_a(owner, Pinned) and not (self._relaxed and str(source) in self._relaxed)
 
     @_never_raises
     def compare_identity(self, left: object, right: object) -> None:
@@ -233,7 +249,7 @@ class Heap:
 
     def dict_source(self, owner: Source, value: object, table: dict[str, object]) -> Source:
         """The source of an object's instance dict."""
-        if owner.is_pinned:
+        if is_a(owner, Pinned):
             pinned = self.pin(table, f"{owner}.__dict__")
             self._read(ReadKind.INSTANCE_DICT, owner, table)
             self.type_of(value, owner)
@@ -337,6 +353,13 @@ class Heap:
             self.mark(found, self.step(Field, source, name))
 
     @_never_raises
+    def referent(self, reference: object, value: object) -> None:
+        """Note what an outside weak reference refers to."""
+        source = self.source_of(reference)
+        if source is not None:
+            self.mark(value, self.step(Referent, source))
+
+    @_never_raises
     def recall(
         self, function: Callable[..., object], args: tuple[object, ...], result: object
     ) -> None:
@@ -367,7 +390,7 @@ class Heap:
                 return
             self._refuse_changed(value, source)
             position = index if index >= 0 else len(value) + index
-            if type(value) is not tuple or not source.is_pinned:
+            if type(value) is not tuple or not is_a(source, Pinned):
                 self._read(ReadKind.LENGTH, source, len(value))
             self.mark(value[index], self.step(Element, source, position))
 
@@ -435,7 +458,7 @@ class Heap:
         """Note length and elements of an outside list, tuple or deque."""
         self._refuse_changed(value, source)
         elements = tuple(value)
-        if not is_a(value, tuple) or not source.is_pinned:
+        if not is_a(value, tuple) or not is_a(source, Pinned):
             self._read(ReadKind.LENGTH, source, len(elements))
         for index, element in enumerate(elements):
             self.mark(element, self.step(Element, source, index))

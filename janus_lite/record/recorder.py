@@ -28,6 +28,7 @@ def record(
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
     owner: object = None,
+    relaxed: frozenset[str] = frozenset(),
 ) -> tuple[Any, Trace]:
     """Call `function(*args, **kwargs)` under the recorder.
 
@@ -37,6 +38,8 @@ def record(
         kwargs: keyword arguments.
         owner: the module whose class provides the function as `forward`, when it is one; the
             function is then looked up on the class again, so that a patched class is noticed.
+        relaxed: places (as printed by their source) where another object of the same class may
+            stand from now on.
 
     Returns:
         The user's result and the trace; `trace.reason` says why it cannot be replayed.
@@ -44,7 +47,7 @@ def record(
     Raises:
         BaseException: whatever the user's function raises, unchanged; its trace is dropped.
     """
-    session = Session(TWINS, calls.call, syntax.iterate, syntax.store_item)
+    session = Session(TWINS, calls.call, syntax.iterate, syntax.store_item, relaxed)
     for index, value in enumerate(args):
         session.heap.mark(value, Argument(index))
     for name, value in kwargs.items():

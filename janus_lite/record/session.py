@@ -43,10 +43,12 @@ class Session:
         twins: the process-wide cache of instrumented code.
         call: runs a call of the user's program (`calls.call`).
         iterate: prepares an iterable of the user's program (`syntax.iterate`).
+        relaxed: places where another object of the same class may stand.
         store_item: does an item assignment of the user's program (`syntax.store_item`).
 
     Attributes:
         leaves: how many declared leaves are running, one inside the other.
+        opaque: how many custom autograd functions are running; a replay runs them for real.
         open_variables: context variables that the run has set and not reset yet.
     """
 
@@ -56,12 +58,14 @@ class Session:
         call: Callable[..., Any],
         iterate: Callable[..., Any],
         store_item: Callable[..., Any],
+        relaxed: frozenset[str] = frozenset(),
     ) -> None:
         self.twins = twins
         self.call: Callable[..., Any] = partial(call, self)
         self.iterate: Callable[..., Any] = partial(iterate, self)
         self.store_item: Callable[..., Any] = partial(store_item, self)
         self.leaves = 0
+        self.opaque = 0
         self.open_variables: dict[ContextVar[Any], int] = {}
         self._own_work = 0
         self.reason: Reason | None = None
@@ -79,6 +83,7 @@ class Session:
             partial(self.stop, Code.INTERNAL),
             partial(self.stop, Code.OUTSIDE_WRITE),
             self.writes,
+            relaxed,
         )
 
     def stop(self, code: Code, found: str, site: Site | None = None) -> None:
@@ -118,6 +123,8 @@ class Session:
         """Log a store into an outside object, which the caller does for real."""
         source = self.heap.source_of(owner)
         assert source is not None
+        if self.opaque:
+            self.stop(Code.OUTSIDE_WRITE, f"writes `{source}` inside an autograd.Function")
         self.writes.add(Store(kind, source, key, values, self.site()))
 
     def finish(self) -> None:

@@ -138,3 +138,11 @@ class Field(Step):
 
     def __str__(self) -> str:
         return f"{self.owner}.{self.name}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Referent(Step):
+    """`owner()` of a weak reference."""
+
+    def __str__(self) -> str:
+        return f"{self.owner}()"

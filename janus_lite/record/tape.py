@@ -58,6 +58,7 @@ class Tape:
         self.depth = 0  # > 0 while a recorded call (or a declared leaf) runs
         self.try_depth = 0
         self.is_stopped = False
+        self._is_opaque = False
         self.inputs: list[Input] = []
         self.examples: list[torch.Tensor] = []
         self.operations: list[Operation] = []
@@ -110,11 +111,24 @@ class Tape:
     # ------------------------------------------------------------- operations
 
     def call(
-        self, target: Callable[..., object], args: tuple[object, ...], kwargs: dict[str, object]
+        self,
+        target: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        runs: Callable[..., object] | None = None,
     ) -> object:
-        """Run a torch function and record it."""
+        """Run a torch function and record it.
+
+        Args:
+            target: what a replay calls.
+            args: its positional arguments.
+            kwargs: its keyword arguments.
+            runs: what this run calls in its place, when that differs.
+        """
+        if self.is_stopped or self._is_opaque:
+            return (runs or target)(*args, **kwargs)
         treatment = torch_table.treatment(target)
-        if self.is_stopped or treatment is Treatment.METADATA:
+        if treatment is Treatment.METADATA:
             return target(*args, **kwargs)
         if treatment is Treatment.AMBIENT:
             return self.ambient(target, args)
@@ -125,13 +139,15 @@ class Tape:
         encoded_kwargs = {k: self._encode(v) for k, v in kwargs.items()}
         self._writes = self._mutated = self._draws = self._dynamic = False
         self.depth += 1
+        self._is_opaque = runs is not None
         try:
-            result = target(*args, **kwargs)
+            result = (runs or target)(*args, **kwargs)
         except Exception as error:
             self._stop(Code.OPERATION_RAISED, f"`{torch_table.name_of(target)}` raised {error!r}")
             raise
         finally:
             self.depth -= 1
+            self._is_opaque = False
         if not self.is_stopped:
             self._append(target, treatment, encoded_args, encoded_kwargs, result)
         return result

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections import OrderedDict
 from collections.abc import Iterable
+from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
@@ -25,6 +26,7 @@ from janus_lite.record.source import (
     InstanceDict,
     Keyword,
     Pinned,
+    Referent,
     Source,
 )
 from janus_lite.record.trace import Read, ReadKind, TensorMeta
@@ -104,6 +106,8 @@ class Loader:
                 return f"{self.load(source.owner)}.cell_contents"
             case Field():
                 return f"{self.load(source.owner)}.{source.name}"
+            case Referent():
+                return f"{self.load(source.owner)}()"
         raise TypeError(f"no rule to load a {type(source).__name__}")
 
     def _entry(self, source: Entry) -> str:
@@ -283,30 +287,43 @@ def _covers_place(source: Source, builder: FingerprintBuilder, unseen: set[int])
     return isinstance(source, Element) and isinstance(owner.held, tuple)
 
 
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The first assumption that a call breaks.
+
+    Attributes:
+        held: how many assumptions held before it.
+        text: the broken one, for a person.
+        read: the broken one, when it is a fact about the heap or the arguments.
+    """
+
+    held: int
+    text: str
+    read: Read | None = None
+
+
 def first_difference(
     program: Program, args: tuple[object, ...], kwargs: dict[str, object]
-) -> tuple[int, str]:
-    """Name the first assumption of `program` that a call breaks.
-
-    Returns:
-        How many assumptions held before it, and the description of the broken one.
-    """
+) -> Difference:
+    """Name the first assumption of `program` that a call breaks."""
     assumptions = program.assumptions
     if len(args) != assumptions.positional:
-        return 0, f"{len(args)} positional arguments, recorded with {assumptions.positional}"
+        return Difference(0, f"{len(args)} positional arguments, recorded with {assumptions.positional}")
     if tuple(kwargs) != assumptions.keywords:
-        return 0, f"keyword arguments {tuple(kwargs)}, recorded with {assumptions.keywords}"
+        return Difference(0, f"keyword arguments {tuple(kwargs)}, recorded with {assumptions.keywords}")
     reads = (*assumptions.arguments, *assumptions.heap)
     for position, read in enumerate(reads):
         if not holds(read, args, kwargs):
-            return position, describe(read)
+            return Difference(position, describe(read), read)
     for item in program.inputs:
         found = _evaluate(item.source, args, kwargs)
         if not isinstance(found, torch.Tensor):
-            return len(reads), f"{item.source} is a {type(found).__name__}, expected {item.meta}"
+            text = f"{item.source} is a {type(found).__name__}, expected {item.meta}"
+            return Difference(len(reads), text)
         if (meta := TensorMeta.of(found)) != item.meta:
-            return len(reads), f"{item.source} is {meta}, recorded as {item.meta}"
-    return len(reads), "torch's ambient state (grad mode, autocast, default dtype, modes) differs"
+            return Difference(len(reads), f"{item.source} is {meta}, recorded as {item.meta}")
+    text = "torch's ambient state (grad mode, autocast, default dtype, modes) differs"
+    return Difference(len(reads), text)
 
 
 def _evaluate(source: Source, args: tuple[object, ...], kwargs: dict[str, object]) -> object:

@@ -100,7 +100,7 @@ def _list(options: argparse.Namespace) -> int:
         print("\n".join(f"coverage::{row.name}" for row in select(options.only)))
     if _suites(options) == ["coverage"]:
         return 0
-    return int(pytest.main([*_pytest_arguments(options), "--collect-only", "-qq"]))
+    return int(pytest.main([*_pytest_arguments(options), "--collect-only", "-q", "--no-header"]))
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -176,7 +176,7 @@ def _present(path: Path, options: argparse.Namespace) -> None:
     from benchmarks.tables import print_results
 
     results = read_results(path)
-    print_results(results, Console(width=None if sys.stdout.isatty() else 150))
+    print_results(results, Console(width=None if sys.stdout.isatty() else 160))
     if options.csv:
         write_csv(results.rows, options.csv)
     if options.html:

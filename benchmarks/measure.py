@@ -17,7 +17,7 @@ from benchmarks.baselines import Variant
 from benchmarks.cases import Case, Runner, start
 from benchmarks.equality import Comparison, Verdict, compare, worst
 from benchmarks.memory import peak_bytes
-from benchmarks.results import Row, break_even
+from benchmarks.results import LEFT_OUT, Row, break_even
 from benchmarks.timing import (
     PairPlan,
     interquartile_range,
@@ -83,7 +83,7 @@ def reason_to_leave_out(case: Case, variant: Variant, setting: Setting) -> str |
     """Return why a row is not run here; `None` when it can be."""
     is_slow_to_convert = variant.name.startswith("compile")
     if setting.is_quick and is_slow_to_convert and not case.is_compiled_in_quick:
-        return "left out by --quick"
+        return LEFT_OUT
     return variant.missing(setting.device)
 
 

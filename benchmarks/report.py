@@ -32,5 +32,6 @@ def write_html(results: Results, path: Path) -> None:
         environment=results.environment,
         suites=suites,
         summary=tables.summary_lines(results.rows),
+        left_out=tables.left_out_lines(results.rows),
     )
     path.write_text(text, encoding="utf-8")

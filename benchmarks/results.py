@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 
 ACCURACIES = ("bitwise", "close", "wrong")
+# The reason of rows that only a full run measures.
+LEFT_OUT = "left out by --quick"
 
 
 class Judgement(Enum):

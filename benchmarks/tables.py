@@ -10,6 +10,7 @@ from rich.table import Table
 
 from benchmarks.baselines import VARIANTS
 from benchmarks.results import (
+    LEFT_OUT,
     Judgement,
     Results,
     Row,
@@ -26,10 +27,15 @@ COLUMNS = (
     "speed-up [95 %]",
     "judgement",
     "conversion",
-    "break-even",
+    "break-even calls",
     "peak memory",
     "accuracy",
 )
+
+
+# A narrow terminal shows what decides; the files have all columns.
+_ONLY_WHEN_WIDE = ("IQR", "break-even calls", "peak memory")
+_WIDE = 150
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -64,7 +70,7 @@ def break_even(row: Row) -> str:
     """Return after how many calls conversion has paid."""
     if row.conversion_s is None:
         return "-"
-    return "never" if row.break_even_calls is None else f"{row.break_even_calls:,} calls"
+    return "never" if row.break_even_calls is None else f"{row.break_even_calls:,}"
 
 
 def memory(row: Row) -> str:
@@ -76,9 +82,20 @@ def memory(row: Row) -> str:
 
 
 def suites(rows: Sequence[Row]) -> dict[str, list[Row]]:
-    """Return the rows by suite, each in reading order."""
-    names = dict.fromkeys(row.suite for row in rows)
-    return {name: slowdowns_first(row for row in rows if row.suite == name) for name in names}
+    """Return the rows by suite in reading order, without those that a quick run leaves out."""
+    shown = [row for row in rows if row.accuracy != LEFT_OUT]
+    names = dict.fromkeys(row.suite for row in shown)
+    return {name: slowdowns_first(row for row in shown if row.suite == name) for name in names}
+
+
+def left_out_lines(rows: Sequence[Row]) -> list[str]:
+    """Return per variant the programs that a quick run leaves out."""
+    left_out = [row for row in rows if row.accuracy == LEFT_OUT]
+    return [
+        f"{LEFT_OUT}: {label(variant)} on "
+        + ", ".join(row.case for row in left_out if row.variant == variant)
+        for variant in dict.fromkeys(row.variant for row in left_out)
+    ]
 
 
 def summary_lines(rows: Sequence[Row]) -> list[str]:
@@ -114,13 +131,8 @@ def print_results(results: Results, console: Console) -> None:
     """Print tables, notes and summary."""
     environment = results.environment
     for suite, rows in suites(results.rows).items():
-        table = Table(title=f"suite {suite}", box=box.SIMPLE_HEAD, title_justify="left")
-        for position, name in enumerate(COLUMNS):
-            table.add_column(name, justify="left" if position < 2 else "right", overflow="fold")
-        for row in rows:
-            table.add_row(*cells(row), style=_style(row))
-        console.print(table)
-    for line in notes(results.rows):
+        console.print(_table(suite, rows, is_wide=console.width >= _WIDE))
+    for line in notes(results.rows) + left_out_lines(results.rows):
         console.print(f"  {line}", style="dim", markup=False, highlight=False)
     versions = " ".join(f"{name} {text}" for name, text in environment["versions"].items())
     console.print(
@@ -130,6 +142,19 @@ def print_results(results: Results, console: Console) -> None:
     )
     for line in summary_lines(results.rows):
         console.print(line, style="bold", highlight=False)
+
+
+def _table(suite: str, rows: Sequence[Row], *, is_wide: bool) -> Table:
+    table = Table(title=f"suite {suite}", box=box.SIMPLE_HEAD, title_justify="left", pad_edge=False)
+    chosen = [at for at, name in enumerate(COLUMNS) if is_wide or name not in _ONLY_WHEN_WIDE]
+    for at in chosen:
+        table.add_column(
+            COLUMNS[at], justify="left" if at < 2 else "right", no_wrap=COLUMNS[at] != "accuracy"
+        )
+    for row in rows:
+        texts = cells(row)
+        table.add_row(*(texts[at] for at in chosen), style=_style(row))
+    return table
 
 
 def _style(row: Row) -> str:

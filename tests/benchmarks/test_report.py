@@ -13,7 +13,7 @@ from rich.console import Console
 from benchmarks import plots, tables
 from benchmarks.progress import describe
 from benchmarks.report import write_html
-from benchmarks.results import Results, Row
+from benchmarks.results import LEFT_OUT, Results, Row
 from benchmarks.units import nbytes, seconds
 
 FAST = Row(
@@ -56,8 +56,8 @@ ENVIRONMENT = {
 RESULTS = Results(environment=ENVIRONMENT, rows=(FAST, SLOW, MISSING))
 
 
-def printed(results: Results) -> str:
-    console = Console(width=160, record=True, file=io.StringIO())
+def printed(results: Results, width: int = 160) -> str:
+    console = Console(width=width, record=True, file=io.StringIO())
     tables.print_results(results, console)
     return console.export_text()
 
@@ -68,9 +68,24 @@ def test_the_table_lists_slowdowns_first_and_reasons_in_full() -> None:
     assert text.index("slow ") < text.index("fast ")
     assert "no <C++> compiler" in text
     assert "2.00x [1.90, 2.10]" in text
-    assert "1,000 calls" in text
+    assert "1,000 " in text
     assert "never" in text
     assert "3.00 MiB (1.50x)" in text
+
+
+def test_a_narrow_terminal_shows_what_decides() -> None:
+    text = printed(RESULTS, width=100)
+
+    assert "2.00x [1.90, 2.10]" in text
+    assert "conversion" in text
+    assert "peak memory" not in text
+
+
+def test_what_a_quick_run_leaves_out_is_one_line() -> None:
+    left_out = [replace(MISSING, accuracy=LEFT_OUT, case=name) for name in ("a", "b")]
+
+    assert tables.left_out_lines(left_out) == ["left out by --quick: torch.compile on a, b"]
+    assert tables.suites([*left_out, FAST]) == {"micro": [FAST]}
 
 
 def test_the_summary_counts_every_judgement_and_the_unclipped_mean() -> None:

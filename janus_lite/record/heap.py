@@ -141,6 +141,8 @@ class Heap:
         self._seen: set[tuple[object, ...]] = set()
         self._class_reads: dict[tuple[type, str], tuple[type | None, object]] = {}
         self._snapshots: set[int] = set()
+        self._typed: set[int] = set()
+        self._instance_dicts: dict[int, tuple[object, Pinned]] = {}
         self.reads: list[Read] = []
 
     # -------------------------------------------------------------- identity
@@ -167,14 +169,14 @@ class Heap:
         if kind in SCALARS:
             self._read(ReadKind.EQUALS, source, value)
             return
-        if is_a(value, torch.Tensor):
+        if issubclass(kind, torch.Tensor):
             first = self._input_source(value)
             if first is None:
                 self._add_input(value, source)
             elif first is not source:
                 self._read(ReadKind.SAME, source, True, first)
             return
-        if is_a(value, _IDENTITY) or not _is_walkable(kind) or self._is_held(source):
+        if _has_identity(kind) or self._is_held(source):
             is_root = is_a(value, torch.nn.Module) and not _is_submodule(source)
             self._read(ReadKind.IS, source, self.pin(value, str(source), is_root))
             return
@@ -249,10 +251,14 @@ class Heap:
 
     def dict_source(self, owner: Source, value: object, table: dict[str, object]) -> Source:
         """The source of an object's instance dict."""
+        known = self._instance_dicts.get(id(value))
+        if known is not None and known[0] is table:
+            return known[1]
         if is_a(owner, Pinned):
             pinned = self.pin(table, f"{owner}.__dict__")
             self._read(ReadKind.INSTANCE_DICT, owner, table)
             self.type_of(value, owner)
+            self._instance_dicts[id(value)] = (table, pinned)
             return pinned
         self._marks.setdefault(id(table), (table, self.step(InstanceDict, owner)))
         return self._marks[id(table)][1]
@@ -260,6 +266,9 @@ class Heap:
     @_never_raises
     def type_of(self, value: object, source: Source) -> None:
         """Note an outside object's class."""
+        if id(value) in self._typed:
+            return
+        self._typed.add(id(value))
         if not is_a(value, type | types.ModuleType):
             self._read(ReadKind.TYPE, source, type(value))
 
@@ -472,8 +481,11 @@ def _plain_sequence(value: object) -> bool:
     return type(value).__iter__ in (list.__iter__, tuple.__iter__, deque.__iter__)
 
 
-def _is_walkable(kind: type) -> bool:
-    """Whether another object of the same class may stand in: containers and plain objects."""
-    if kind in (list, tuple, dict, set, frozenset, OrderedDict, defaultdict, deque):
+@functools.cache
+def _has_identity(kind: type) -> bool:
+    """Whether only this very object will do; for containers and plain objects its like may stand."""
+    if issubclass(kind, _IDENTITY):
         return True
-    return bool(kind.__flags__ & _HEAP_TYPE)
+    if kind in (list, tuple, dict, set, frozenset, OrderedDict, defaultdict, deque):
+        return False
+    return not kind.__flags__ & _HEAP_TYPE

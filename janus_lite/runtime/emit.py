@@ -25,7 +25,7 @@ from janus_lite.record.torch_table import name_of
 from janus_lite.record.trace import Operation, OperationKind, Read, ReadKind, Ref
 from janus_lite.runtime import ambient
 from janus_lite.runtime.fingerprint import Fingerprint, FingerprintBuilder
-from janus_lite.runtime.guards import GuardEmitter, Loader, Names, split_by_fingerprint
+from janus_lite.runtime.guards import GuardEmitter, HeapCheck, Loader, Names, split_by_fingerprint
 from janus_lite.torch_internals import tensor_guard
 
 
@@ -120,7 +120,7 @@ def foreign_outputs(program: Program) -> list[Ref]:
 
 
 class _Writer:
-    """Writes one module: `refresh` (heap guards), `check` (all guards), `replay`."""
+    """Writes one module: `check` (the guards alone) and `replay`."""
 
     def __init__(
         self,
@@ -154,7 +154,6 @@ class _Writer:
         loaded = ", ".join(f"v{i.ref.index}" for i in self._program.inputs)
         check = [*guards, f"return ({loaded},)" if loaded else "return ()"]
         parts = [
-            *self._refresh_lines,
             "def check(args, kwargs):",
             *_indent(check),
             "",
@@ -167,7 +166,6 @@ class _Writer:
 
     def _guards(self) -> list[str]:
         assumptions = self._program.assumptions
-        self._refresh_lines: list[str] = []
         lines = [f"if len(args) != {assumptions.positional}: return MISS"]
         if assumptions.keywords:
             keywords = self.names.constant(assumptions.keywords)
@@ -199,15 +197,20 @@ class _Writer:
             lines.append(f"v{item.ref.index} = {emitter.loader.load(item.source)}")
 
     def _emit_with_fingerprint(self, emitter: GuardEmitter, lines: list[str]) -> None:
-        """`refresh` checks the heap in full and remembers the words under which it held."""
+        """Check the heap in full only when the words behind it have changed."""
         heap = self._program.assumptions.heap
         builder = FingerprintBuilder()
         sources = [i.source for i in self._heap_inputs]
         residual, covered = split_by_fingerprint(heap, sources, builder)
         self.fingerprint = builder.build()
         kept = [i for i in self._heap_inputs if id(i.source) in covered]
-        self._write_refresh([r for r in heap if r not in set(residual)], [i.source for i in kept])
-        self.names.namespace.update(read_words=self.fingerprint.read, held=[(b"", ())])
+        skipped = set(residual)
+        heap_check = HeapCheck(
+            [r for r in heap if r not in skipped], [i.source for i in kept], self.fingerprint.read
+        )
+        self.names.namespace.update(
+            read_words=self.fingerprint.read, refresh=heap_check.refresh, held=heap_check.held
+        )
         lines.append("words, slots = held[0]")
         lines.append("if read_words() != words:")
         lines.append(f"{_INDENT}slots = refresh()")
@@ -221,23 +224,6 @@ class _Writer:
         for item in self._heap_inputs:
             if id(item.source) not in covered:
                 lines.append(f"v{item.ref.index} = {emitter.loader.load(item.source)}")
-
-    def _write_refresh(self, reads: Sequence[Read], sources: Sequence[Source]) -> None:
-        body: list[str] = ["words = read_words()"]
-        emitter = GuardEmitter(self.names, body, "return None")
-        for read in reads:
-            emitter.emit(read)
-        slots = [emitter.loader.load(source) for source in sources]
-        body.append(f"slots = ({', '.join(slots)}{',' if slots else ''})")
-        body.append("held[0] = (words, slots)")
-        body.append("return slots")
-        guarded = [
-            "try:",
-            *_indent(body),
-            "except (KeyError, IndexError, AttributeError, TypeError, ValueError):",
-            f"{_INDENT}return None",
-        ]
-        self._refresh_lines = ["def refresh():", *_indent(guarded), ""]
 
     # ----------------------------------------------------------------- body
 
@@ -306,10 +292,21 @@ class _Writer:
         if special == "__get__":
             return f"{self._value(args[0])}.{name_of(target)}"
         if special == "__getitem__" and len(args) == 2:
-            return f"{self._value(args[0])}[{self._value(args[1])}]"
+            return self._index(args[0], args[1])
         arguments = [self._value(a) for a in args]
         arguments += [f"{k}={self._value(v)}" for k, v in operation.kwargs.items()]
         return f"{self._target(target)}({', '.join(arguments)})"
+
+    def _index(self, owner: object, index: object) -> str:
+        """`owner[index]`; one integer among full slices is what `select` does directly."""
+        parts = index if type(index) is tuple else (index,)
+        numbers = [dim for dim, part in enumerate(parts) if type(part) is int]
+        if len(numbers) == 1 and all(p == slice(None) for p in parts if type(p) is not int):
+            select = self._target(torch.Tensor.select)
+            return f"{select}({self._value(owner)}, {numbers[0]}, {parts[numbers[0]]})"
+        if refs_in(index):
+            return f"{self._value(owner)}[{self._value(index)}]"
+        return f"{self._value(owner)}[{self.names.constant(index)}]"
 
     def _target(self, target: Callable[..., object]) -> str:
         found = self._targets.get(id(target))

@@ -15,19 +15,21 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
-from torch.utils._pytree import tree_flatten
+from torch.utils._pytree import tree_leaves
 
 from nimble_lite import config
 from nimble_lite.backends.protocol import Executable
 from nimble_lite.backends.recorder import RecorderExecutable
 from nimble_lite.backends.serial import SerialExecutable
+from nimble_lite.backends.threads import ThreadsExecutable
 from nimble_lite.errors import BackendError, InputMismatchError, NimbleError, ScheduleError
 from nimble_lite.measure import Measurement, fastest, undisturbed
 from nimble_lite.plan.planner import Schedule, Streams, make_schedule
-from nimble_lite.plan.schedule import device_scope
+from nimble_lite.plan.schedule import device_scope, thread_scope
 from nimble_lite.replay import ModuleChangedError, Replay
 from nimble_lite.report import Report, write_chrome_trace, write_dot
 from nimble_lite.tasks.cost import CPU, H100
+from nimble_lite.tasks.graph import TaskGraph
 from nimble_lite.tasks.tracing import record
 
 Outputs = Literal["safe", "reuse"]
@@ -54,8 +56,9 @@ def schedule(
             tasks on different streams, a number caps them.
         outputs: `"safe"` gives each call its own outputs; `"reuse"` (CUDA) hands out the graph's
             and raises when an old one is used after the next replay.
-        backend: `None` picks `cuda` for CUDA inputs and the fastest of eager and `serial` on the
-            CPU; a name is taken as it is.
+        backend: `None` picks `cuda` for CUDA inputs and the faster of eager and `serial` on the
+            CPU. `"threads"` is kept only when it is measured to be the fastest of the three. Any
+            other name is taken as it is.
 
     Returns:
         A callable that gives what `fn` gives, bit for bit, under `torch.no_grad()`.
@@ -148,30 +151,46 @@ class ScheduledFunction:
     def _make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         graph = record(self.original, args, kwargs)
         kind = self._backend or ("cuda" if graph.device.type == "cuda" else "serial")
+        is_choice = self._backend is None or kind == "threads"
+        if is_choice and config.current().measure:
+            self._keep_fastest(kind, graph, args, kwargs)
+        else:
+            self._take(kind, graph)
+
+    def _take(self, kind: str, graph: TaskGraph) -> Replay:
+        """Plan for a backend and put its replay in force."""
         streams: Streams = 1 if kind == "serial" else self._streams
         profile = H100 if kind in {"cuda", "recorder"} else CPU
-        self.plan: Schedule = make_schedule(graph, device_scope(graph), profile, streams)
+        scope = thread_scope(graph) if kind == "threads" else device_scope(graph)
+        self.plan: Schedule = make_schedule(graph, scope, profile, streams)
         self._executable: Executable = _build(kind, self.plan)
         replay = Replay(self.original, graph, self._executable)
         self._replay = replay
         self._chosen: str = kind
-        if self._backend is None and config.current().measure:
-            self._keep_fastest(replay, args, kwargs)
+        return replay
 
-    def _keep_fastest(self, replay: Replay, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Let the function itself win where a replay does not pay."""
-        leaves = tree_flatten((args, kwargs))[0]
-        tensors = [leaf for leaf in leaves if isinstance(leaf, torch.Tensor)]
-        with undisturbed(replay.graph, tensors):
-            self._measurement = fastest(
-                {
-                    self._chosen: partial(replay, *args, **kwargs),
-                    "eager": partial(self.original, *args, **kwargs),
-                },
-                _nothing,
-            )
-        if self._measurement.chosen == "eager":
-            self._chosen = "eager"
+    def _keep_fastest(
+        self, kind: str, graph: TaskGraph, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> None:
+        """Let the serial replay or the function itself win where they are faster."""
+        tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
+        made: dict[str, tuple[Replay, Schedule, Executable]] = {}
+        made[kind] = (self._take(kind, graph), self.plan, self._executable)
+        if kind != "serial":
+            made["serial"] = (self._take("serial", graph), self.plan, self._executable)
+        runs: dict[str, Callable[[], Any]] = {
+            name: partial(replay, *args, **kwargs) for name, (replay, _, _) in made.items()
+        }
+        runs["eager"] = partial(_Eager(self.original), *args, **kwargs)
+        with undisturbed(graph, tensors):
+            self._measurement = fastest(runs, _nothing)
+        self._chosen = self._measurement.chosen
+        for name, (_, _, executable) in made.items():
+            if name != self._chosen:
+                executable.close()
+        if self._chosen in made:
+            self._replay, self.plan, self._executable = made[self._chosen]
+        else:
             self._replay = _Eager(self.original)
 
 
@@ -189,6 +208,8 @@ class _Eager:
 def _build(kind: str, plan: Schedule) -> Executable:
     if kind == "serial":
         return SerialExecutable(plan)
+    if kind == "threads":
+        return ThreadsExecutable(plan)
     if kind == "recorder":
         return RecorderExecutable(plan)
     raise BackendError(

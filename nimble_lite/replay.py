@@ -120,6 +120,7 @@ class _InputCheck:
                 or leaf.shape != meta.shape
                 or leaf.stride() != meta.stride
                 or leaf.device != meta.device
+                or leaf.requires_grad != meta.requires_grad
             ):
                 raise self._mismatch(index, leaf, meta)
         tensors = leaves if self._is_plain else [leaves[pick] for pick in self._picks]
@@ -176,6 +177,7 @@ class _InputCheck:
             kind = str(leaf.dtype).removeprefix("torch.")
             stride = list(leaf.stride()) if leaf.layout is torch.strided else leaf.layout
             found = f"{kind}{list(leaf.shape)} stride {stride} on {leaf.device}"
+            found += ", requires grad" if leaf.requires_grad else ""
             found += "" if type(leaf) in _PLAIN else f" ({type(leaf).__name__})"
         return InputMismatchError(
             "NL0201",
@@ -201,9 +203,7 @@ class ModuleState:
             for module in owner.modules():
                 self._add(module)
         self._values = {id(c.tensor): c.value for c in graph.constants}
-        self._addresses = [
-            (c.tensor, c.tensor.data_ptr(), c.tensor.shape, c.tensor.dtype) for c in graph.constants
-        ]
+        self._addresses = [(c.tensor, *_address(c.tensor)) for c in graph.constants]
 
     def _add(self, module: torch.nn.Module) -> None:
         state = module.__dict__
@@ -227,8 +227,13 @@ class ModuleState:
         for hooks, length in self._lengths:
             if len(hooks) != length:
                 raise ModuleChangedError
-        for tensor, address, shape, dtype in self._addresses:
-            if tensor.data_ptr() != address or tensor.shape != shape or tensor.dtype is not dtype:
+        for tensor, address, shape, dtype, has_grad in self._addresses:
+            if (
+                tensor.data_ptr() != address
+                or tensor.shape != shape
+                or tensor.dtype is not dtype
+                or tensor.requires_grad is not has_grad
+            ):
                 raise ModuleChangedError
         return changed
 
@@ -243,9 +248,12 @@ class ModuleState:
             changed[value] = new
             self._values[id(new)] = value
             self._addresses = [
-                (new, new.data_ptr(), new.shape, new.dtype) if entry[0] is old else entry
-                for entry in self._addresses
+                (new, *_address(new)) if entry[0] is old else entry for entry in self._addresses
             ]
+
+
+def _address(tensor: torch.Tensor) -> tuple[int, torch.Size, torch.dtype, bool]:
+    return tensor.data_ptr(), tensor.shape, tensor.dtype, tensor.requires_grad
 
 
 def _same_metadata(old: Any, new: torch.Tensor) -> bool:
@@ -255,6 +263,7 @@ def _same_metadata(old: Any, new: torch.Tensor) -> bool:
         and new.shape == old.shape
         and new.stride() == old.stride()
         and new.device == old.device
+        and new.requires_grad == old.requires_grad
         and bool(new.untyped_storage().nbytes() == old.untyped_storage().nbytes())
     )
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple, Protocol
 
 import torch
 
@@ -230,7 +230,12 @@ class _Memory:
     def end(self, number: int) -> None:
         """Run the kernel on what the arena holds now and put its results into place."""
         task = self.graph.tasks[number]
-        args, kwargs = map_leaves((task.args, task.kwargs), self._argument)
+        # Within one call a value is one object: kernels ask whether query *is* key.
+        seen: dict[int, torch.Tensor] = {}
+        args, kwargs = map_leaves(
+            (task.args, task.kwargs),
+            lambda leaf: self._argument(leaf, seen) if isinstance(leaf, Ref) else leaf,
+        )
         result = bound_target(task)(*args, **kwargs)
         for path, value in task.results:
             meta = self.graph.values[value]
@@ -260,8 +265,10 @@ class _Memory:
                 found.append(tensor_on(copies[meta.storage].untyped_storage(), meta, 0))
         return found
 
-    def _argument(self, leaf: Any) -> Any:
-        return self._tensor(leaf.value) if isinstance(leaf, Ref) else leaf
+    def _argument(self, ref: Ref, seen: dict[int, torch.Tensor]) -> torch.Tensor:
+        if ref.value not in seen:
+            seen[ref.value] = self._tensor(ref.value)
+        return seen[ref.value]
 
     def _tensor(self, value: int) -> torch.Tensor:
         if value in self._outside:
@@ -279,7 +286,7 @@ def tensor_on(storage: torch.UntypedStorage, meta: TensorMeta, byte_offset: int)
     """Make a tensor with recorded metadata on given bytes."""
     empty = torch.empty(0, dtype=meta.dtype, device=storage.device)
     offset = meta.offset + byte_offset // meta.dtype.itemsize
-    return empty.set_(storage, offset, meta.shape, meta.stride)
+    return empty.set_(storage, offset, meta.shape, meta.stride).requires_grad_(meta.requires_grad)
 
 
 def _require_same_layout(task: Task, meta: TensorMeta, found: torch.Tensor) -> None:

@@ -11,6 +11,7 @@ its last use; the caching allocator of the CPU (malloc) then hands back warm pag
 from __future__ import annotations
 
 import linecache
+import weakref
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import count
@@ -54,13 +55,7 @@ class SerialExecutable:
         graph = schedule.graph
         self.source, self._objects = emit_source(graph, schedule)
         self._constants = {c.value: c.tensor for c in graph.constants}
-        file = f"<nimble_lite serial {next(_file_numbers)}>"
-        lines = self.source.splitlines(keepends=True)
-        linecache.cache[file] = (len(self.source), None, lines, file)
-        namespace: dict[str, Any] = {}
-        exec(compile(self.source, file, "exec"), namespace)  # noqa: S102 - the source is ours
-        self._file = file
-        self._bind = namespace["bind"]
+        self._bind = compile_source(self.source, "serial")
         self._replay: Callable[..., Sequence[torch.Tensor]]
         self._replay = self._bind(self._constants, **self._objects)
 
@@ -74,8 +69,19 @@ class SerialExecutable:
         self._replay = self._bind(self._constants, **self._objects)
 
     def close(self) -> None:
-        """Forget the generated source."""
-        linecache.cache.pop(self._file, None)
+        """Let go of the constants."""
+        self._constants = {}
+
+
+def compile_source(source: str, backend: str) -> Callable[..., Any]:
+    """Compile generated source and return its `bind`; tracebacks can show the lines."""
+    file = f"<nimble_lite {backend} {next(_file_numbers)}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    namespace: dict[str, Any] = {}
+    exec(compile(source, file, "exec"), namespace)  # noqa: S102 - the source is ours
+    bind: Callable[..., Any] = namespace["bind"]
+    weakref.finalize(bind, linecache.cache.pop, file, None)
+    return bind
 
 
 def emit_source(graph: TaskGraph, schedule: Schedule) -> tuple[str, dict[str, Any]]:

@@ -357,6 +357,22 @@ def _drop_dead(
     return dead
 
 
+def _next_dated_launch(program: Program, order: HappensBefore) -> dict[int, int | None]:
+    """For each repeated launch of a view, the launch after it on its stream that has a date."""
+    following: dict[int, int | None] = {}
+    after: dict[int, int | None] = {}
+    seen = {step.task: i for i, step in reversed(list(enumerate(program)))
+            if isinstance(step, Launch)}  # fmt: skip
+    for index in range(len(program) - 1, -1, -1):
+        step = program[index]
+        if isinstance(step, Launch):
+            if seen[step.task] == index and order.stream_of[step.task] == step.stream:
+                after[step.stream] = step.task
+            else:
+                following[index] = after.get(step.stream)
+    return following
+
+
 def _storages_to_drop(
     graph: TaskGraph, program: Program, order: HappensBefore
 ) -> dict[int, list[_Lifetime]]:
@@ -366,18 +382,25 @@ def _storages_to_drop(
         values_of.setdefault(meta.storage, []).append(value)
     last_use: dict[int, int] = {}
     users: dict[int, set[int]] = {}
+    kept: set[int] = set()
+    following = _next_dated_launch(program, order)
     for index, step in enumerate(program):
         if not isinstance(step, Launch):
             continue
         task = graph.tasks[step.task]
         named = {graph.values[value].storage for value in task.values}
         last_use.update(dict.fromkeys(named, index))
+        dated = following.get(index, step.task)
+        if dated is None:
+            kept |= named
+            continue
         # A zero task uses the object, if not the bytes: its thread must be done with it too.
         for number in named | task.touches:
-            users.setdefault(number, set()).add(step.task)
+            users.setdefault(number, set()).add(dated)
     lifetimes: dict[int, list[_Lifetime]] = {}
     for number, storage in enumerate(graph.storages):
-        if storage.birth is None or storage.is_output or number not in last_use:
+        is_alive = storage.is_output or number in kept
+        if storage.birth is None or is_alive or number not in last_use:
             continue
         latest: dict[int, int] = {}
         for user in users[number]:

@@ -50,18 +50,24 @@ class Ref:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TensorMeta:
-    """Everything about a tensor but its bytes."""
+    """Everything about a tensor but its bytes.
+
+    `requires_grad` belongs to it although replays run without autograd: a matrix product with a
+    weight that requires grad folds its batch, without it does not, and the bits differ.
+    """
 
     dtype: torch.dtype
     shape: tuple[int, ...]
     stride: tuple[int, ...]
     offset: int
     device: torch.device
+    requires_grad: bool
     storage: int
 
     def __str__(self) -> str:
         kind = str(self.dtype).removeprefix("torch.")
-        return f"{kind}{list(self.shape)} stride {list(self.stride)} on {self.device}"
+        grad = ", requires grad" if self.requires_grad else ""
+        return f"{kind}{list(self.shape)} stride {list(self.stride)} on {self.device}{grad}"
 
     def matches(self, other: TensorMeta) -> bool:
         """Compare all but the storage number."""
@@ -71,6 +77,7 @@ class TensorMeta:
             and self.stride == other.stride
             and self.offset == other.offset
             and self.device == other.device
+            and self.requires_grad == other.requires_grad
         )
 
 

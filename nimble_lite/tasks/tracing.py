@@ -601,6 +601,7 @@ class _Values:
             stride=tuple(tensor.stride()),
             offset=int(tensor.storage_offset()),
             device=tensor.device,
+            requires_grad=tensor.requires_grad,
             storage=self._table.number(tensor),
         )
 

@@ -123,7 +123,32 @@ def _lstm() -> nn.Module:
     return Last().eval()
 
 
+def _sliced_weight() -> nn.Module:
+    class Sliced(nn.Module):
+        """A product with part of a parameter: its kernel depends on `requires_grad`."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.randn(48, 16))
+
+        def forward(self, x: Tensor) -> Tensor:
+            query, _ = self.weight.split([16, 32])
+            return F.linear(x.transpose(0, 1), query, torch.ones(16))
+
+    return Sliced()
+
+
 CASES = (
+    Case(name="sliced weight", make=_seeded(_sliced_weight), inputs=_randn(6, 8, 16)),
+    Case(
+        name="decoder",
+        make=_seeded(
+            lambda: nn.TransformerDecoder(
+                nn.TransformerDecoderLayer(16, 2, batch_first=True), 1
+            ).eval()
+        ),
+        inputs=lambda seed: (*_randn(2, 5, 16)(seed), *_randn(2, 3, 16)(seed + 100)),
+    ),
     Case(name="branches", make=_seeded(lambda: Branches().eval()), inputs=_randn(2, 16)),
     Case(name="conv eval", make=_seeded(lambda: Inception().eval()), inputs=_randn(2, 3, 9, 9)),
     Case(name="conv train", make=_seeded(lambda: Inception().train()), inputs=_randn(2, 3, 9, 9)),

@@ -10,8 +10,9 @@ from tests.meta.repository import ROOT, committed_files, python_files
 
 pytestmark = pytest.mark.tiny
 
-# A person's or a machine's own folders, spelled so that this file does not match itself.
-MACHINE_PATH = re.compile(r"(?<![\w.-])/(?:w[o]rk|r[o]ot|h[o]me|U[s]ers|f[a]rm)/")
+# A person's or a machine's own folders, spelled so that this file does not match itself; examples
+# that belong to nobody (`me`, `user`) are fine.
+MACHINE_PATH = re.compile(r"(?<![\w.-])/(?:w[o]rk|r[o]ot|h[o]me(?!/(?:me|user)/)|U[s]ers|f[a]rm)/")
 SUPPRESSION = re.compile(r"#\s*(?:noqa|type: ignore)\b(?P<rest>.*)$")
 EXPLAINED = re.compile(r"^(?::\s*[A-Z]+\d+(?:,\s*[A-Z]+\d+)*|\[[\w, -]+\])\s*(?:-|#)\s*\w+")
 LARGEST_BYTES = 1_000_000

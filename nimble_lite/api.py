@@ -18,6 +18,8 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from nimble_lite import config
+from nimble_lite.backends.cuda.capture import CudaExecutable
+from nimble_lite.backends.cuda.driver import Driver, TorchDriver
 from nimble_lite.backends.protocol import Executable
 from nimble_lite.backends.recorder import RecorderExecutable
 from nimble_lite.backends.serial import SerialExecutable
@@ -163,7 +165,7 @@ class ScheduledFunction:
         profile = H100 if kind in {"cuda", "recorder"} else CPU
         scope = thread_scope(graph) if kind == "threads" else device_scope(graph)
         self.plan: Schedule = make_schedule(graph, scope, profile, streams)
-        self._executable: Executable = _build(kind, self.plan)
+        self._executable: Executable = _build(kind, self.plan, self._outputs)
         replay = Replay(self.original, graph, self._executable)
         self._replay = replay
         self._chosen: str = kind
@@ -205,20 +207,28 @@ class _Eager:
             return self._fn(*args, **kwargs)
 
 
-def _build(kind: str, plan: Schedule) -> Executable:
+def _build(kind: str, plan: Schedule, outputs: Outputs = "safe") -> Executable:
     if kind == "serial":
         return SerialExecutable(plan)
     if kind == "threads":
         return ThreadsExecutable(plan)
     if kind == "recorder":
         return RecorderExecutable(plan)
-    raise BackendError(
-        "NL0401",
-        what=f"the backend {kind!r} is not available on this machine",
-        found="no CUDA device" if kind == "cuda" else "nothing of this name",
-        expected=f"one of {', '.join(BACKENDS)}",
-        hint="leave backend out to pick what the inputs' device has",
-    )
+    driver = make_driver(plan.graph.device, plan.plan.streams)
+    return CudaExecutable(plan, driver, reuse_outputs=outputs == "reuse")
+
+
+def make_driver(device: torch.device, streams: int) -> Driver:
+    """Return the driver of a CUDA device, or raise NL0401."""
+    if device.type != "cuda" or not torch.cuda.is_available():
+        raise BackendError(
+            "NL0401",
+            what="the backend 'cuda' cannot run this function",
+            found=f"tensors on {device}, CUDA {'' if torch.cuda.is_available() else 'not '}present",
+            expected="CUDA tensors on a machine with a CUDA device",
+            hint="leave backend out to pick what the inputs' device has",
+        )
+    return TorchDriver(device, streams)
 
 
 def _closed(*_: Any, **__: Any) -> Any:

@@ -153,8 +153,8 @@ class EffectLog(TorchDispatchMode):
             name = "aten::masked_select"
         self._before_call(name)
         is_trusted = name.partition("::")[0] in TRUSTED_NAMESPACES
-        tensors = _tensors((args, kwargs))
-        written = _declared_writes(func, args, kwargs)
+        tensors = tensors_in((args, kwargs))
+        written = declared_writes(func, args, kwargs)
         for tensor in written if is_trusted else tensors:
             self._before_write(tensor)
         known = {self._storages.number(tensor) for tensor in tensors}
@@ -174,10 +174,10 @@ class EffectLog(TorchDispatchMode):
             effects.tokens.add(BARRIER_TOKEN)
         if has_seed and not _same_state(state, _random_state(tensors, kwargs)):
             effects.tokens.add(RNG_TOKEN)
-        made = {self._storages.number(tensor) for tensor in _tensors(result)} - known
+        made = {self._storages.number(tensor) for tensor in tensors_in(result)} - known
         if name in ALLOCATION_ONLY:
             effects.allocated |= made
-        elif (written or made or not _tensors(result)) and (
+        elif (written or made or not tensors_in(result)) and (
             torch.Tag.inplace_view not in func.tags
         ):
             # The rest are views: they return tensors on bytes that exist and write none, or
@@ -190,9 +190,7 @@ class EffectLog(TorchDispatchMode):
         return result
 
 
-def _declared_writes(
-    func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> list[torch.Tensor]:
+def declared_writes(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> list[torch.Tensor]:
     """Tensors written by the schema or by the table."""
     undeclared = UNDECLARED_WRITES.get(func._schema.name, ())
     written: list[torch.Tensor] = []
@@ -203,7 +201,7 @@ def _declared_writes(
             is_training = bool(value)
         is_write = argument.alias_info is not None and argument.alias_info.is_write
         if is_write or argument.name in undeclared:
-            written += _tensors(value)
+            written += tensors_in(value)
     return written if is_training else []
 
 
@@ -211,7 +209,8 @@ def _is_mask(index: Any) -> bool:
     return isinstance(index, torch.Tensor) and index.dtype in {torch.bool, torch.uint8}
 
 
-def _tensors(structure: Any) -> list[torch.Tensor]:
+def tensors_in(structure: Any) -> list[torch.Tensor]:
+    """Every tensor in nested arguments or results."""
     return [leaf for leaf in tree_leaves(structure) if isinstance(leaf, torch.Tensor)]
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -10,17 +10,28 @@ import torch
 from torch import Tensor, nn
 
 import nimble_lite
+from nimble_lite import api
 from nimble_lite.api import Backend
-from nimble_lite.errors import InputMismatchError, NimbleError, StaleValueError
+from nimble_lite.backends.cuda.fake import FakeDriver
+from nimble_lite.errors import BackendError, InputMismatchError, NimbleError, StaleValueError
 from tests.nimble_lite.contract import CASES, Branches, Case, assert_same, state_of
 
 Schedule = Callable[..., nimble_lite.ScheduledFunction]
 
 
-@pytest.fixture(params=["serial", "recorder", "threads"])
-def backend(request: pytest.FixtureRequest) -> Backend:
+@pytest.fixture(params=["serial", "recorder", "threads", "cuda"])
+def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
+    """Each backend; `cuda` is the real emission and replay code over the fake driver."""
+    drivers: list[FakeDriver] = []
+
+    def fake(device: torch.device, streams: int) -> FakeDriver:
+        drivers.append(FakeDriver(streams))
+        return drivers[-1]
+
+    monkeypatch.setattr(api, "make_driver", fake)
     name: Backend = request.param
-    return name
+    yield name
+    assert [race for driver in drivers for race in driver.races] == []
 
 
 @pytest.fixture
@@ -188,7 +199,13 @@ def test_a_lost_gradient_is_refused(schedule: Schedule) -> None:
             scheduled(torch.ones(2))
 
 
-def test_a_value_that_python_read_is_checked_with_every_replay(schedule: Schedule) -> None:
+def test_a_value_that_python_read_is_checked_with_every_replay(
+    schedule: Schedule, backend: Backend
+) -> None:
+    if backend == "cuda":
+        with pytest.raises(BackendError, match=r"NL0402(?s:.*)test_contract.py"):
+            schedule(lambda x: x * 2 if x.sum() > 0 else x, (torch.ones(2),))
+        return
     scheduled = schedule(lambda x: x * 2 if x.sum() > 0 else x, (torch.ones(2),))
 
     assert scheduled(torch.full((2,), 3.0)).tolist() == [6, 6]

@@ -1,0 +1,222 @@
+"""The cuda backend: capture a schedule into one graph, replay it with static inputs.
+
+In: a `Schedule` and a `Driver`. Out: an `Executable`.
+
+Life: operations that a capture cannot hold are refused by name before anything runs. The first
+run makes static inputs, warms up twice on the very streams of the capture (handles, workspaces,
+autotuning), then captures. What warm-up writes (buffers, random state) is put back. Later runs
+copy the inputs in, replay, and hand the outputs out.
+
+Outputs are safe by default: every call gets its own. With `outputs="reuse"` the caller gets the
+graph's own memory, and a tensor of an earlier replay raises when its data is touched.
+"""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+
+from nimble_lite.backends.cuda.driver import Captured, Driver, Values
+from nimble_lite.backends.cuda.emit import run_program
+from nimble_lite.backends.recorder import tensor_on
+from nimble_lite.errors import BackendError, CaptureError, NimbleError
+from nimble_lite.measure import undisturbed
+from nimble_lite.plan.planner import Schedule
+from nimble_lite.plan.schedule import output_values
+from nimble_lite.tasks.alias import bytes_of
+from nimble_lite.tasks.graph import Ref, StorageKind, TaskGraph
+
+WARM_UPS = 2
+_OVERWRITTEN = (
+    "NL0207 an output of an earlier replay was used after it was overwritten\n"
+    "  hint:     clone it before the next call, or schedule with outputs='safe'"
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Static:
+    """An input buffer of the graph, and the bytes that a call copies into it."""
+
+    tensor: torch.Tensor
+    first_byte: int
+    nbytes: int
+    is_written: bool
+
+
+class CudaExecutable:
+    """Replays a schedule as one captured graph.
+
+    Args:
+        schedule: what to capture.
+        driver: the device, or its double.
+        reuse_outputs: hand out the graph's own memory.
+
+    Raises:
+        BackendError: NL0402 when an operation cannot be captured.
+    """
+
+    def __init__(self, schedule: Schedule, driver: Driver, *, reuse_outputs: bool = False) -> None:
+        refuse_uncapturable(schedule.graph)
+        self._schedule = schedule
+        self._driver = driver
+        self._reuse = reuse_outputs
+        self._constants = {c.value: c.tensor for c in schedule.graph.constants}
+        self._statics: dict[int, _Static] = {}
+        self._captured: Captured | None = None
+        self._handed_out: list[weakref.ref[torch.Tensor]] = []
+        self._mutex = threading.Lock()
+
+    def run(self, inputs: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
+        """Copy in, replay, hand out; calls from several threads take turns."""
+        with self._mutex:
+            captured = self._captured or self._capture(inputs)
+            for static, given in zip(self._statics.values(), inputs, strict=True):
+                _copy_in(static, given)
+            self._expire()
+            captured.replay()
+            for static, given in zip(self._statics.values(), inputs, strict=True):
+                if static.is_written:
+                    given.copy_(static.tensor)
+            return self._hand_out(captured.outputs, inputs)
+
+    def rebind(self, constants: Mapping[int, torch.Tensor]) -> None:
+        """Use other tensors for some constants; addresses are in the graph: capture anew."""
+        self._constants.update(constants)
+        self._release()
+
+    def close(self) -> None:
+        """Give graph, static inputs and memory back."""
+        self._release()
+        self._statics = {}
+        self._constants = {}
+
+    def _release(self) -> None:
+        if self._captured is not None:
+            self._captured.release()
+            self._captured = None
+
+    # Capture ---------------------------------------------------------------------------------
+
+    def _capture(self, inputs: Sequence[torch.Tensor]) -> Captured:
+        graph = self._schedule.graph
+        self._statics = static_inputs(graph, inputs)
+        outside = {value: static.tensor for value, static in self._statics.items()}
+        outside |= self._constants
+
+        def body() -> Values:
+            return run_program(self._schedule, self._driver, outside)
+
+        buffers = [static.tensor for static in self._statics.values()]
+        with undisturbed(graph, buffers):
+            for _ in range(WARM_UPS):
+                with self._driver.running():
+                    body()
+            self._driver.synchronize()
+            try:
+                self._captured = self._driver.capture(body)
+            except NimbleError:
+                raise
+            except RuntimeError as error:
+                raise CaptureError(
+                    "NL0403",
+                    what="capturing the schedule failed",
+                    found=str(error).splitlines()[0],
+                    hint="torch is usable; the function itself still runs",
+                ) from error
+        return self._captured
+
+    # Outputs ---------------------------------------------------------------------------------
+
+    def _hand_out(self, outputs: Values, inputs: Sequence[torch.Tensor]) -> list[torch.Tensor]:
+        graph = self._schedule.graph
+        given = dict(zip(self._statics, inputs, strict=True)) | self._constants
+        owner = {graph.values[value].storage: (value, tensor) for value, tensor in given.items()}
+        copies: dict[int, torch.Tensor] = {}
+        found: list[torch.Tensor] = []
+        for value in output_values(graph):
+            meta = graph.values[value]
+            if value in given:
+                found.append(given[value])
+            elif graph.storages[meta.storage].kind is not StorageKind.BORN:
+                # A view of an argument: of the caller's tensor, not of our copy of it.
+                source, tensor = owner[meta.storage]
+                shift = int(tensor.storage_offset()) - graph.values[source].offset
+                nbytes = shift * meta.dtype.itemsize
+                found.append(tensor_on(tensor.untyped_storage(), meta, nbytes))
+            elif self._reuse:
+                found.append(self._borrowed(outputs[value]))
+            else:
+                if meta.storage not in copies:
+                    copies[meta.storage] = bytes_of(outputs[value]).clone()
+                found.append(tensor_on(copies[meta.storage].untyped_storage(), meta, 0))
+        return found
+
+    def _borrowed(self, tensor: torch.Tensor) -> torch.Tensor:
+        """The graph's bytes under a storage object of this replay, which can be expired alone."""
+        storage = tensor.untyped_storage()
+        alias = torch._C._construct_storage_from_data_pointer(
+            storage.data_ptr(), storage.device, storage.nbytes()
+        )
+        borrowed = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
+        borrowed.set_(alias, tensor.storage_offset(), tensor.shape, tensor.stride())
+        self._handed_out.append(weakref.ref(borrowed))
+        return borrowed
+
+    def _expire(self) -> None:
+        for reference in self._handed_out:
+            tensor = reference()
+            if tensor is not None:
+                torch._C._set_storage_access_error_msg(tensor, _OVERWRITTEN)
+        self._handed_out.clear()
+
+
+def refuse_uncapturable(graph: TaskGraph) -> None:
+    """Raise NL0402 for the first operation that waits for the device."""
+    for task in graph.tasks:
+        if task.is_sync:
+            raise BackendError(
+                "NL0402",
+                what=f"{task.name} at {task.origin} cannot be captured into a CUDA graph",
+                found="an operation that brings a value to the host",
+                expected="operations that only launch work",
+                hint="compute the decision on the device (torch.where), or speculate with "
+                "janus_lite, which turns such branches into conditional nodes",
+            )
+
+
+def static_inputs(graph: TaskGraph, inputs: Sequence[torch.Tensor]) -> dict[int, _Static]:
+    """Make one buffer per input storage, and each input's tensor on it."""
+    values = sorted({leaf.value for leaf in graph.inputs if isinstance(leaf, Ref)})
+    written = {number for task in graph.tasks for number in task.writes}
+    buffers: dict[int, torch.Tensor] = {}
+    statics: dict[int, _Static] = {}
+    for value, given in zip(values, inputs, strict=True):
+        meta = graph.values[value]
+        if meta.storage not in buffers:
+            nbytes = graph.storages[meta.storage].nbytes
+            buffers[meta.storage] = torch.zeros(nbytes, dtype=torch.uint8, device=given.device)
+        span = sum((n - 1) * s for n, s in zip(meta.shape, meta.stride, strict=True)) + 1
+        is_empty = 0 in meta.shape
+        static = _Static(
+            tensor=tensor_on(buffers[meta.storage].untyped_storage(), meta, 0),
+            first_byte=meta.offset * meta.dtype.itemsize,
+            nbytes=0 if is_empty else span * meta.dtype.itemsize,
+            is_written=meta.storage in written,
+        )
+        _copy_in(static, given)
+        statics[value] = static
+    return statics
+
+
+def _copy_in(static: _Static, given: torch.Tensor) -> None:  # hot
+    """Copy the bytes that the input spans; nothing when the caller passes the buffer itself."""
+    if given.data_ptr() == static.tensor.data_ptr():
+        return
+    begin = given.storage_offset() * given.dtype.itemsize
+    source = bytes_of(given)[begin : begin + static.nbytes]
+    target = bytes_of(static.tensor)[static.first_byte : static.first_byte + static.nbytes]
+    target.copy_(source, non_blocking=True)

@@ -12,8 +12,7 @@ and, when all of it holds, replay its torch calls as straight-line code.
 
 from janus_lite.api import explain, reset, speculate
 from janus_lite.errors import BackendError, ConversionError, JanusError, MissError
-from janus_lite.function import Stats
-from janus_lite.report import Report
+from janus_lite.report import Report, Stats
 from janus_lite.stances import disable, stance
 
 __all__ = [

@@ -19,11 +19,29 @@ _alive: weakref.WeakSet[SpeculativeFunction] = weakref.WeakSet()
 
 
 @overload
-def speculate(function: Target, **options: Any) -> Target: ...
+def speculate(
+    function: Target,
+    *,
+    backend: str | Backend = ...,
+    warmup: int = ...,
+    max_graphs: int = ...,
+    strict: bool = ...,
+    disable: bool = ...,
+    name: str | None = ...,
+) -> Target: ...
 
 
 @overload
-def speculate(function: None = None, **options: Any) -> Callable[[Target], Target]: ...
+def speculate(
+    function: None = None,
+    *,
+    backend: str | Backend = ...,
+    warmup: int = ...,
+    max_graphs: int = ...,
+    strict: bool = ...,
+    disable: bool = ...,
+    name: str | None = ...,
+) -> Callable[[Target], Target]: ...
 
 
 def speculate(
@@ -96,11 +114,11 @@ def speculate(
 
 
 def _as_keywords(options: Options) -> dict[str, Any]:
-    return {field: getattr(options, field) for field in options.__slots__}  # type: ignore[attr-defined]
+    return {field: getattr(options, field) for field in options.__slots__}
 
 
 def _speculate_module(module: torch.nn.Module, options: Options) -> torch.nn.Module:
-    if isinstance(module, torch.jit.ScriptModule | torch._dynamo.OptimizedModule):  # type: ignore[attr-defined]
+    if isinstance(module, torch.jit.ScriptModule | torch._dynamo.OptimizedModule):
         raise TypeError(
             f"speculate expects a plain nn.Module, found a {type(module).__qualname__}; "
             "speculate on the module before compiling or scripting it"
@@ -122,13 +140,14 @@ def explain(function: Any, *args: Any, **kwargs: Any) -> Report:
     Raises:
         TypeError: `function` is not speculated on.
     """
-    speculative = getattr(function, "forward", None) if isinstance(function, torch.nn.Module) else function
+    is_module = isinstance(function, torch.nn.Module)
+    speculative = getattr(function, "forward", None) if is_module else function
     if not isinstance(speculative, SpeculativeFunction):
-        raise TypeError(f"{function!r} is not speculated on; wrap it with janus_lite.speculate first")
+        name = type(function).__qualname__ if is_module else repr(function)
+        raise TypeError(f"{name} is not speculated on; wrap it with janus_lite.speculate first")
     if args or kwargs:
         function(*args, **kwargs)
-    report: Report = speculative.explain()
-    return report
+    return speculative.explain()
 
 
 def reset() -> None:

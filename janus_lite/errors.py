@@ -1,8 +1,8 @@
 """Error family and the catalogue of reason codes.
 
 Every time janus_lite does *not* speculate there is a `Reason`: a stable code, a site in the user's
-program, what was found and what to do about it. The same object is logged, shown by `explain()` and,
-under `strict=True`, raised as a `ConversionError`. `docs/errors.md` has one section per code.
+program, what was found and what to do about it. The same object is logged, shown by `explain()`
+and, under `strict=True`, raised as a `ConversionError`. `docs/errors.md` has one section per code.
 """
 
 from __future__ import annotations

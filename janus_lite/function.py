@@ -27,38 +27,16 @@ from janus_lite.record import session
 from janus_lite.record.recorder import record
 from janus_lite.record.torch_table import name_of
 from janus_lite.record.trace import Operation, ReadKind, Trace
+from janus_lite.report import Report, Stats, describe_graph, describe_reason
 from janus_lite.runtime import backends
 from janus_lite.runtime.ambient import modes_are_off
 from janus_lite.runtime.cache import Conversion, ConversionCache
 from janus_lite.runtime.emit import Leave, emit
-from janus_lite.runtime.guards import Difference, first_difference
+from janus_lite.runtime.checks import Call, Difference, first_difference
 from janus_lite.runtime.policy import Policy
-from janus_lite.torch_internals import GLOBAL_STATE_GUARD
+from janus_lite.torch_internals import GLOBAL_STATE_GUARD, is_tracing
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Stats:
-    """Counters of a speculated function.
-
-    Attributes:
-        calls: all calls.
-        recorded: calls that ran under the recorder.
-        converted: recordings that became a graph.
-        hits: calls answered by a graph.
-        misses: calls that no graph fitted.
-        assertion_failures: replays given up because a tensor's value decided otherwise.
-        fallbacks: calls that ran imperatively without being recorded.
-    """
-
-    calls: int
-    recorded: int
-    converted: int
-    hits: int
-    misses: int
-    assertion_failures: int
-    fallbacks: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -101,10 +79,12 @@ class SpeculativeFunction:
         self._relaxed: frozenset[str] = frozenset()
         functools.update_wrapper(self, self.original, updated=())
         if owner is not None:
-            del self.__wrapped__  # it would show `self` in the signature
-        self.name = options.name or getattr(self.original, "__qualname__", type(function).__name__)
+            vars(self).pop("__wrapped__")  # it would show `self` in the signature
+        qualname = getattr(self.original, "__qualname__", type(function).__name__)
+        self.name: str = options.name or str(qualname)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:  # hot
+        failed = None
         if not (stances.depth and stances.current() == "force_eager"):
             for conversion in self._cache.entries:
                 try:
@@ -114,9 +94,8 @@ class SpeculativeFunction:
                 if type(result) is not Leave:
                     conversion.count_hit()
                     return result
-                if result.operation is not None:
-                    self._assertion_failed(result.operation)
-        return self._miss(args, kwargs)
+                failed = result.operation or failed
+        return self._miss(args, kwargs, failed)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
         return self if instance is None else types.MethodType(self, instance)
@@ -144,10 +123,14 @@ class SpeculativeFunction:
             return self.original(*args, **kwargs)
         return type(module).forward(module, *args, **kwargs)
 
-    def _miss(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _miss(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], failed: Operation | None = None
+    ) -> Any:
         self._misses += 1
+        if failed is not None:
+            self._assertion_failed(failed)
         stance = stances.current()
-        if stance == "force_eager" or not self._may_record(args):
+        if stance == "force_eager" or not self._may_record():
             self._fallbacks += 1
             return self._run_imperatively(args, kwargs)
         if stance == "fail_on_miss":
@@ -156,14 +139,16 @@ class SpeculativeFunction:
             self._fallbacks += 1
             return self._run_imperatively(args, kwargs)
         try:
+            if self._cache.entries and failed is None:
+                self._learn_from_miss(args, kwargs)
             return self._record(args, kwargs)
         finally:
             self._lock.release()
 
-    def _may_record(self, args: tuple[Any, ...]) -> bool:
+    def _may_record(self) -> bool:
         if session.is_recording():
             return False
-        if not modes_are_off() or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if not modes_are_off() or torch.compiler.is_compiling() or is_tracing():
             self._note(Reason(Code.AMBIENT_STATE, "a torch mode, compiler or tracer is active"))
             return False
         reason = self.reasons[-1] if self.reasons else None
@@ -174,8 +159,6 @@ class SpeculativeFunction:
         return True
 
     def _record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-        if self._cache.entries:
-            self._learn_from_miss(args, kwargs)
         self._recorded += 1
         global_state = GLOBAL_STATE_GUARD()
         result, trace = record(self.original, args, kwargs, self._module(), self._relaxed)
@@ -251,7 +234,9 @@ class SpeculativeFunction:
     def _assertion_failed(self, operation: Operation) -> None:
         self._failures += 1
         found = f"`{name_of(operation.target)}` gave another value than in the recorded run"
-        self._note(Reason(Code.VALUE_VARIES, found, operation.site))
+        reason = Reason(Code.VALUE_VARIES, found, operation.site)
+        self.last_miss = str(reason)
+        self._note(reason)
 
     def _note(self, reason: Reason) -> None:
         if reason not in self.reasons:
@@ -285,11 +270,16 @@ class SpeculativeFunction:
             fallbacks=self._fallbacks,
         )
 
-    def explain(self) -> Any:
+    def explain(self) -> Report:
         """Return a `Report`: graphs, assumptions, fallbacks with their reasons, costs."""
-        from janus_lite.report import report  # noqa: PLC0415  # the report reads this class
-
-        return report(self)
+        return Report(
+            name=self.name,
+            backend=self.backend_name,
+            stats=self.stats,
+            graphs=tuple(map(describe_graph, self._cache.entries)),
+            reasons=tuple(map(describe_reason, self.reasons)),
+            last_miss=self.last_miss,
+        )
 
     def explain_miss(self, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> str:
         """Say which assumption of the nearest cached graph the call breaks.
@@ -303,7 +293,8 @@ class SpeculativeFunction:
         return self._nearest_difference(args, kwargs or {}).text
 
     def _nearest_difference(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Difference:
-        differences = (first_difference(c.program, args, kwargs) for c in self._cache.entries)
+        call = Call(args, kwargs)
+        differences = (first_difference(c.program, call) for c in self._cache.entries)
         return max(differences, key=lambda difference: difference.held)
 
     def _learn_from_miss(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:

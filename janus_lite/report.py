@@ -6,16 +6,37 @@ import html
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from janus_lite.errors import Reason
 from janus_lite.program.assumptions import describe
 from janus_lite.record.torch_table import name_of
-
-if TYPE_CHECKING:
-    from janus_lite.function import SpeculativeFunction, Stats
-    from janus_lite.runtime.cache import Conversion
+from janus_lite.runtime.cache import Conversion
 
 _SHOWN = 12
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stats:
+    """Counters of a speculated function.
+
+    Attributes:
+        calls: all calls.
+        recorded: calls that ran under the recorder.
+        converted: recordings that became a graph.
+        hits: calls answered by a graph.
+        misses: calls that no graph fitted.
+        assertion_failures: replays given up because a tensor's value decided otherwise.
+        fallbacks: calls that ran imperatively without being recorded.
+    """
+
+    calls: int
+    recorded: int
+    converted: int
+    hits: int
+    misses: int
+    assertion_failures: int
+    fallbacks: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -111,7 +132,8 @@ class Report:
         ]
         for number, graph in enumerate(self.graphs[: 3 if limit else None]):
             lines += _graph_lines(number, graph, limit)
-        lines += [f"  imperative: {r.code} {r.site} {r.found} ({r.hint})" for r in self.reasons[-5:]]
+        recent = self.reasons[-5:]
+        lines += [f"  imperative: {r.code} {r.site} {r.found} ({r.hint})" for r in recent]
         if self.last_miss:
             lines.append(f"  last miss: {self.last_miss}")
         return "\n".join(lines)
@@ -131,22 +153,18 @@ def _graph_lines(number: int, graph: GraphReport, limit: int | None) -> list[str
     return lines
 
 
-def report(function: SpeculativeFunction) -> Report:
-    """Collect the report of a function."""
-    return Report(
-        name=function.name,
-        backend=function.backend_name,
-        stats=function.stats,
-        graphs=tuple(_graph(c) for c in function.conversions),
-        reasons=tuple(
-            ReasonReport(code=r.code.value, found=r.found, site=str(r.site or ""), hint=r.hint)
-            for r in function.reasons
-        ),
-        last_miss=function.last_miss,
+def describe_reason(reason: Reason) -> ReasonReport:
+    """Turn a reason into plain data."""
+    return ReasonReport(
+        code=reason.code.value,
+        found=reason.found,
+        site=str(reason.site or ""),
+        hint=reason.hint,
     )
 
 
-def _graph(conversion: Conversion) -> GraphReport:
+def describe_graph(conversion: Conversion) -> GraphReport:
+    """Turn a cached graph into plain data."""
     program = conversion.program
     assumptions = program.assumptions
     fingerprint = conversion.emitted.fingerprint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from types import BuiltinFunctionType
+from typing import Any
 
 import torch
 from torch.overrides import TorchFunctionMode
@@ -17,17 +18,19 @@ __all__ = [
     "function_mode_depth",
     "dispatch_mode_depth",
     "is_plain",
+    "is_tracing",
     "tensor_guard",
     "without_modes",
 ]
 
 _C = torch._C
 without_modes = _C.DisableTorchFunction
-_guards = _C._dynamo.guards  # type: ignore[attr-defined]
+_guards = _C._dynamo.guards
 
 GLOBAL_STATE_GUARD = _guards.GlobalStateGuard
 function_mode_depth: Callable[[], int] = _C._len_torch_function_stack
 dispatch_mode_depth: Callable[[], int] = _C._len_torch_dispatch_stack
+is_tracing: Callable[[], bool] = _C._is_tracing
 
 # Every function of these namespaces reports to a `TorchFunctionMode`.
 _NAMESPACES = ("_VariableFunctions", "_nn", "_linalg", "_fft", "_special", "_sparse", "_nested")
@@ -52,10 +55,10 @@ def tensor_guard(tensors: Sequence[torch.Tensor]) -> Callable[..., bool]:
     Args:
         tensors: plain dense tensors, in the order in which the check gets them.
     """
+    sizes: list[Any] = [list(t.shape) for t in tensors]
+    strides: list[Any] = [list(t.stride()) for t in tensors]
     guard = _guards.TensorGuards(
-        *tensors,
-        dynamic_dims_sizes=[list(t.shape) for t in tensors],
-        dynamic_dims_strides=[list(t.stride()) for t in tensors],
+        *tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides
     )
     check: Callable[..., bool] = guard.check
     return check

@@ -1,0 +1,1 @@
+"""Traces -> programs: assumptions, graph, effects."""

@@ -6,10 +6,11 @@ pinned objects. The second tier can be skipped when nothing it depends on has ch
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from janus_lite.record.source import Pinned, Source
+from janus_lite.record.source import Source
 from janus_lite.record.trace import Read, ReadKind
 
 
@@ -35,7 +36,8 @@ class AssumptionSet:
 
 def assume(reads: Iterable[Read], positional: int, keywords: tuple[str, ...]) -> AssumptionSet:
     """Split the reads of a trace into the two tiers."""
-    arguments, heap = [], []
+    arguments: list[Read] = []
+    heap: list[Read] = []
     for read in reads:
         (arguments if _depends_on_call(read) else heap).append(read)
     return AssumptionSet(
@@ -60,34 +62,26 @@ def describe(read: Read) -> str:
 
 
 def _claim(read: Read) -> str:
-    source, expected = read.source, read.expected
-    match read.kind:
-        case ReadKind.IS:
-            assert isinstance(expected, Pinned)
-            return f"{source} is the same {type(expected.value).__name__}"
-        case ReadKind.EQUALS:
-            return f"{source} == {_short(expected)}"
-        case ReadKind.TYPE:
-            return f"type({source}) is {getattr(expected, '__qualname__', expected)}"
-        case ReadKind.ABSENT:
-            return f"{read.key!r} not in {source}"
-        case ReadKind.LENGTH:
-            return f"len({source}) == {expected}"
-        case ReadKind.KEYS:
-            return f"keys of {source} are {_short(expected)}"
-        case ReadKind.MEMBERS:
-            return f"{source} == {_short(expected)}"
-        case ReadKind.SAME:
-            return f"{source} is {'' if expected else 'not '}{read.key}"
-        case ReadKind.INSTANCE_DICT:
-            return f"{source}.__dict__ was not replaced"
-        case ReadKind.MRO:
-            return f"bases of {source} are unchanged"
-        case ReadKind.FUNCTION:
-            return f"code and defaults of {source} are unchanged"
-        case ReadKind.RECALL:
-            arguments = ", ".join(map(_short, read.key))  # type: ignore[call-overload]
-            return f"{source}({arguments}) gives {_short(expected)}"
+    expected: Any = read.expected
+    return _CLAIMS[read.kind](read, expected)
+
+
+_CLAIMS: dict[ReadKind, Callable[[Any, Any], str]] = {
+    ReadKind.IS: lambda r, e: f"{r.source} is the same {type(e.value).__name__}",
+    ReadKind.EQUALS: lambda r, e: f"{r.source} == {_short(e)}",
+    ReadKind.TYPE: lambda r, e: f"type({r.source}) is {e.__qualname__}",
+    ReadKind.ABSENT: lambda r, e: f"{r.key!r} not in {r.source}",
+    ReadKind.LENGTH: lambda r, e: f"len({r.source}) == {e}",
+    ReadKind.KEYS: lambda r, e: f"keys of {r.source} are {_short(e)}",
+    ReadKind.MEMBERS: lambda r, e: f"{r.source} == {_short(e)}",
+    ReadKind.SAME: lambda r, e: f"{r.source} is {'' if e else 'not '}{r.key}",
+    ReadKind.INSTANCE_DICT: lambda r, e: f"{r.source}.__dict__ was not replaced",
+    ReadKind.MRO: lambda r, e: f"bases of {r.source} are unchanged",
+    ReadKind.FUNCTION: lambda r, e: f"code and defaults of {r.source} are unchanged",
+    ReadKind.RECALL: lambda r, e: (
+        f"{r.source}({', '.join(map(_short, r.key))}) gives {_short(e)}"
+    ),
+}
 
 
 def _short(value: object, limit: int = 60) -> str:

@@ -7,6 +7,7 @@ absent. For an object made in the run only the classes matter. Python-level desc
 
 from __future__ import annotations
 
+import collections
 import enum
 import functools
 import types
@@ -28,7 +29,9 @@ _GENERIC_OWNERS: tuple[type, ...] = (
     types.FunctionType,
     types.MethodType,
     types.BuiltinFunctionType,
+    types.SimpleNamespace,
 )
+_TUPLE_GETTER = type(collections.namedtuple("_", "field").field)  # type: ignore[attr-defined] # made at run time
 _CALLABLE_DESCRIPTORS = (
     types.MethodDescriptorType,
     types.WrapperDescriptorType,
@@ -60,6 +63,9 @@ def load(session: Session, owner: Any, name: str) -> Any:
         return _load_by_getattribute(session, owner, name, getter)
     if getter_class in _GENERIC_OWNERS:
         return _load_generic(session, owner, name)
+    if is_a(owner, tuple) and type(raw := class_attribute(cls, name)) is _TUPLE_GETTER:
+        session.heap.element(owner, raw.__reduce__()[1][0])
+        return getattr(owner, name)
     found = getattr(owner, name)
     if session.heap.source_of(owner) is not None and not callable(found):
         session.stop(Code.UNKNOWN_OBJECT, f"`.{name}` of a {cls.__qualname__}, which C code keeps")
@@ -164,20 +170,32 @@ def _bind(session: Session, raw: Any, owner: Any, cls: type, name: str) -> Any:
     if is_a(raw, classmethod):
         return types.MethodType(raw.__func__, cls)
     if is_a(raw, types.MemberDescriptorType):
-        value = raw.__get__(owner, cls)
-        session.heap.field(owner, name, value)
-        return value
+        return _load_slot(session, raw, owner, cls, name)
     if is_a(raw, types.GetSetDescriptorType):
         return _load_getset(session, raw, owner, cls, name)
     if is_a(raw, _CALLABLE_DESCRIPTORS) or type(raw) is _LRU_CACHE:
         return raw.__get__(owner, cls)
     getter_class, getter = session.heap.class_attribute(type(raw), "__get__")
     if is_a(getter, types.FunctionType):
+        session.heap.pin(raw, f"vars({cls.__qualname__})[{name!r}]")
         return session.call(getter, (raw, owner, cls), {})
     if getter_class is not None:
         session.stop(Code.UNKNOWN_CALL, f"descriptor `{cls.__qualname__}.{name}`")
         return getattr(owner, name)
     return _constant(session, raw, f"{cls.__qualname__}.{name}")
+
+
+def _load_slot(
+    session: Session, raw: types.MemberDescriptorType, owner: Any, cls: type, name: str
+) -> Any:
+    try:
+        value = raw.__get__(owner, cls)
+    except AttributeError:
+        if session.heap.source_of(owner) is not None:
+            session.stop(Code.UNKNOWN_OBJECT, f"the empty slot `.{name}` of a {cls.__qualname__}")
+        raise
+    session.heap.field(owner, name, value)
+    return value
 
 
 def _load_getset(
@@ -205,7 +223,7 @@ def _load_from_class(session: Session, owner: type, name: str) -> Any:
     meta = type(owner)
     if issubclass(meta, enum.EnumMeta):
         session.heap.class_attribute(owner, name)
-        return getattr(owner, name)
+        return _constant(session, getattr(owner, name), f"{owner.__qualname__}.{name}")
     _, getter = session.heap.class_attribute(meta, "__getattribute__")
     in_meta, _ = session.heap.class_attribute(meta, name)
     found_in, raw = session.heap.class_attribute(owner, name)
@@ -225,17 +243,11 @@ def _load_from_class(session: Session, owner: type, name: str) -> Any:
         return value
     getter_class, get = session.heap.class_attribute(type(raw), "__get__")
     if is_a(get, types.FunctionType):
+        session.heap.pin(raw, f"vars({owner.__qualname__})[{name!r}]")
         return session.call(get, (raw, None, owner), {})
     return _constant(session, raw, f"{owner.__qualname__}.{name}")
 
 
-def class_attribute(cls: type, name: str) -> object:
-    """The raw attribute along the MRO, `None` when absent."""
-    for owner in cls.__mro__:
-        table = class_dict(owner)
-        if name in table:
-            return table[name]
-    return None
 
 
 def _is_c_level(cls: type) -> bool:
@@ -264,8 +276,7 @@ def _load_from_tensor(session: Session, owner: torch.Tensor, name: str) -> Any:
     cls = type(owner)
     found_in, raw = session.heap.class_attribute(cls, name)
     if found_in is None:
-        if name in (instance_dict(owner) or {}) and session.tape.input_source(owner) is not None:
-            session.stop(Code.UNSUPPORTED_TENSOR, f"Python attribute `.{name}` of an outside tensor")
+        session.heap.tensor_attribute(owner, name)
         return getattr(owner, name)
     if is_a(raw, types.FunctionType):
         return types.MethodType(raw, owner)

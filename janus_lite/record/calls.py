@@ -337,6 +337,8 @@ def _call_method(
     """A C method of `bound`."""
     name = method.__name__
     cls = type(bound)
+    if cls in RUN_LOCAL_TYPES and session.heap.source_of(bound) is not None:
+        return _unknown(session, method, args, kwargs)
     if cls in VALUE_TYPES or cls in RUN_LOCAL_TYPES or is_a(bound, str | int | tuple):
         return _call_leaf(session, method, Contract.PURE, args, kwargs)
     for base, reads in READS.items():
@@ -382,7 +384,7 @@ def _call_context_variable(
 
 
 def _is_run_object(bound: object) -> bool:
-    return is_a(bound, types.GeneratorType | logging.LogRecord) or instance_dict(bound) is not None
+    return is_a(bound, types.GeneratorType)
 
 
 def _call_class_method(
@@ -610,7 +612,8 @@ def _len(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
         if not is_a(method, types.FunctionType):
             session.heap.length(value)
             return len(value)
-    if is_a(value, torch.Tensor) or type(value) in (*VALUE_TYPES, *RUN_LOCAL_TYPES):
+    is_run_local = type(value) in RUN_LOCAL_TYPES and session.heap.source_of(value) is None
+    if is_a(value, torch.Tensor) or type(value) in VALUE_TYPES or is_run_local:
         with session.own_work():
             return len(value)
     _, method = session.heap.class_attribute(type(value), "__len__")

@@ -67,6 +67,9 @@ _IDENTITY = (
     torch.nn.Module,
     torch.Generator,
 )
+# Callables that carry an object which nobody else may have loaded.
+_BOUND = (types.BuiltinFunctionType, types.MethodType, types.MethodWrapperType)
+_UNBOUND = (type, types.ModuleType, types.NoneType)
 _HEAP_TYPE = 1 << 9
 _IMMUTABLE_TYPE = 1 << 8
 _MISSING = object()
@@ -160,6 +163,8 @@ class Heap:
             found = self._pins[id(value)] = Pinned(held, label, is_weak)
             if type(value) not in SCALARS:
                 self._marks.setdefault(id(value), (value, found))
+            if is_a(value, _BOUND) and not is_a(value.__self__, _UNBOUND):  # type: ignore[attr-defined]
+                self.pin(value.__self__, f"{label}.__self__")  # type: ignore[attr-defined]
         return found
 
     @_never_raises

@@ -1,0 +1,1 @@
+"""Programs -> fast calls: guards, emission, cache, policy."""

@@ -35,10 +35,11 @@ def lookup(backend: str | Backend) -> Backend | None:
     if backend in NATIVE:
         return None
     try:
-        return torch._dynamo.lookup_backend(backend)  # type: ignore[no-any-return,attr-defined]
+        found: Any = torch._dynamo.lookup_backend(backend)
     except Exception as error:
         known = sorted({*NATIVE, *torch.compiler.list_backends()})
         raise BackendError(f"unknown backend {backend!r}; expected one of {known}") from error
+    return found  # type: ignore[no-any-return]
 
 
 def compile_graph(
@@ -93,9 +94,8 @@ def _add(graph: fx.Graph, values: dict[Ref, fx.Node], operation: Operation) -> N
     else:
         node = graph.call_function(operation.target, args, kwargs)
     if operation.site is not None:
-        node.meta["stack_trace"] = (
-            f'File "{operation.site.file}", line {operation.site.line}, in {operation.site.function}'
-        )
+        site = operation.site
+        node.meta["stack_trace"] = f'File "{site.file}", line {site.line}, in {site.function}'
     _bind(graph, values, operation.output, node)
 
 

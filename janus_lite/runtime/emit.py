@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import itertools
 import linecache
-import types
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -20,12 +19,13 @@ import torch
 from janus_lite.program.generalize import Program, is_assertion
 from janus_lite.record.effects import Store, StoreKind
 from janus_lite.record.outputs import Built, Constant, Loaded
-from janus_lite.record.source import Source
 from janus_lite.record.torch_table import name_of
-from janus_lite.record.trace import Operation, OperationKind, Read, ReadKind, Ref
+from janus_lite.record.trace import Input, Operation, OperationKind, Read, ReadKind, Ref
 from janus_lite.runtime import ambient
 from janus_lite.runtime.fingerprint import Fingerprint, FingerprintBuilder
-from janus_lite.runtime.guards import GuardEmitter, HeapCheck, Loader, Names, split_by_fingerprint
+from janus_lite.runtime.guards import GuardEmitter, Loader, Names
+from janus_lite.runtime.heap_check import HeapCheck, split_by_fingerprint
+from janus_lite.runtime.rebuild import maker_of
 from janus_lite.torch_internals import tensor_guard
 
 
@@ -180,9 +180,8 @@ class _Writer:
             self._emit_with_fingerprint(emitter, lines)
         else:
             self._emit_plainly(emitter, lines, assumptions.heap)
-        for item in self._program.inputs:
-            if not item.source.is_pinned:
-                lines.append(f"v{item.ref.index} = {emitter.loader.load(item.source)}")
+        from_call = [i for i in self._program.inputs if not i.source.is_pinned]
+        self._load_inputs(emitter, lines, from_call)
         if self._program.inputs:
             arguments = ", ".join(f"v{i.ref.index}" for i in self._program.inputs)
             lines.append(f"if not tensors_match({arguments}): return MISS")
@@ -193,8 +192,7 @@ class _Writer:
     ) -> None:
         for read in reads:
             emitter.emit(read)
-        for item in self._heap_inputs:
-            lines.append(f"v{item.ref.index} = {emitter.loader.load(item.source)}")
+        self._load_inputs(emitter, lines, self._heap_inputs)
 
     def _emit_with_fingerprint(self, emitter: GuardEmitter, lines: list[str]) -> None:
         """Check the heap in full only when the words behind it have changed."""
@@ -221,9 +219,15 @@ class _Writer:
             emitter.emit(read)
         if kept:
             lines.append(f"({', '.join(f'v{i.ref.index}' for i in kept)},) = slots")
-        for item in self._heap_inputs:
-            if id(item.source) not in covered:
-                lines.append(f"v{item.ref.index} = {emitter.loader.load(item.source)}")
+        uncovered = [i for i in self._heap_inputs if id(i.source) not in covered]
+        self._load_inputs(emitter, lines, uncovered)
+
+    def _load_inputs(
+        self, emitter: GuardEmitter, lines: list[str], inputs: Sequence[Input]
+    ) -> None:
+        for item in inputs:
+            loaded = emitter.loader.load(item.source)  # may append lines of its own first
+            lines.append(f"v{item.ref.index} = {loaded}")
 
     # ----------------------------------------------------------------- body
 
@@ -445,66 +449,8 @@ class _Writer:
             content = f"[{', '.join(items)}]"
         fields = "{" + ", ".join(f"{n!r}: {v}" for n, v in attributes) + "}"
         cls, extra = self.names.constant(plan.cls), self.names.constant(plan.extra)
-        maker = self.names.constant(_maker(plan.cls), "make")
+        maker = self.names.constant(maker_of(plan.cls), "make")
         return f"{maker}({cls}, {content}, {fields}, {extra})"
-
-
-def _maker(cls: type) -> Callable[..., object]:
-    """A function that makes an instance of `cls` without running the user's code."""
-    if issubclass(cls, dict):
-        return _make_mapping
-    if issubclass(cls, list | deque):
-        return _make_sequence
-    if cls is slice or cls is types.MethodType:
-        return lambda cls, content, fields, extra: cls(*content)
-    if issubclass(cls, set | frozenset):
-        return lambda cls, content, fields, extra: cls(content)
-    if hasattr(cls, "n_sequence_fields"):  # torch.return_types.*
-        return lambda cls, content, fields, extra: cls(content)
-    if issubclass(cls, tuple):
-        return _make_tuple
-    return _make_object
-
-
-def _make_mapping(cls: Any, content: dict[Any, Any], fields: dict[str, Any], extra: Any) -> Any:
-    value = cls.__new__(cls)
-    if isinstance(value, defaultdict):
-        value.default_factory = extra
-    store = _builtin(cls, "__setitem__")
-    for key, item in content.items():
-        store(value, key, item)
-    return _fill(value, fields)
-
-
-def _make_sequence(cls: Any, content: list[Any], fields: dict[str, Any], extra: Any) -> Any:
-    if cls is deque:
-        return deque(content, extra)
-    value = cls.__new__(cls)
-    _builtin(cls, "extend")(value, content)
-    return _fill(value, fields)
-
-
-def _make_tuple(cls: Any, content: list[Any], fields: dict[str, Any], extra: Any) -> Any:
-    return _fill(tuple.__new__(cls, content), fields)
-
-
-def _make_object(cls: Any, content: list[Any], fields: dict[str, Any], extra: Any) -> Any:
-    return _fill(object.__new__(cls), fields)
-
-
-def _builtin(cls: type, name: str) -> Callable[..., Any]:
-    """The C method of the built-in base, past the class's own override."""
-    for base in cls.__mro__:
-        method = base.__dict__.get(name)
-        if method is not None and not isinstance(method, types.FunctionType):
-            return method  # type: ignore[no-any-return]
-    raise TypeError(f"{cls.__qualname__} has no built-in {name}")
-
-
-def _fill(value: Any, fields: dict[str, Any]) -> Any:
-    for name, item in fields.items():
-        object.__setattr__(value, name, item)
-    return value
 
 
 def _count_uses(plan: object, uses: dict[int, int]) -> None:

@@ -1,23 +1,14 @@
-"""Assumptions -> flat Python checks.
-
-The checks become straight lines of one generated function: load each source once, compare, leave at
-the first difference. `first_difference` runs the same checks one by one to name what missed.
-"""
+"""Assumptions -> flat Python code: load each source once, compare, leave at the first difference."""
 
 from __future__ import annotations
 
-import math
-import operator
 from collections import OrderedDict
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 from types import CellType, MappingProxyType
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
-from janus_lite.program.assumptions import describe
-from janus_lite.program.generalize import Program
 from janus_lite.record.source import (
     Argument,
     CellContents,
@@ -30,13 +21,12 @@ from janus_lite.record.source import (
     Referent,
     Source,
 )
-from janus_lite.record.trace import Read, ReadKind, TensorMeta
-from janus_lite.runtime.fingerprint import FingerprintBuilder, layout
+from janus_lite.record.trace import Read, ReadKind
 
 # What reading a place that is gone may raise: a miss, not an error.
 LOOKUP_ERRORS = (KeyError, IndexError, AttributeError, TypeError, ValueError)
 ABSENT: Any = type("Absent", (), {"__repr__": lambda _: "ABSENT"})()
-_SINGLETONS = (type(None), bool, type(Ellipsis), type(NotImplemented), torch.dtype, torch.layout)
+SINGLETONS = (type(None), bool, type(Ellipsis), type(NotImplemented), torch.dtype, torch.layout)
 
 
 class Names:
@@ -47,7 +37,6 @@ class Names:
             "ABSENT": ABSENT,
             "get_dict": object.__getattribute__,
             "dict_get": dict.get,
-            "copysign": math.copysign,
             "is_empty": is_empty,
         }
         self._constants: dict[int, str] = {}
@@ -149,60 +138,60 @@ class GuardEmitter:
 
     def condition(self, read: Read) -> str:
         """Return the expression that is true when the read still holds."""
-        load, literal, name = self.loader.load, self.loader.literal, self._names.constant
-        expected = read.expected
-        match read.kind:
-            case ReadKind.IS:
-                assert isinstance(expected, Pinned)
-                return f"{load(read.source)} is {load(expected)}"
-            case ReadKind.EQUALS:
-                return self._equals(load(read.source), expected)
-            case ReadKind.TYPE:
-                return f"type({load(read.source)}) is {name(expected)}"
-            case ReadKind.ABSENT if isinstance(read.source, Pinned) and read.key == "cell_contents":
-                return f"is_empty({load(read.source)})"
-            case ReadKind.ABSENT:
-                return f"{literal(read.key)} not in {load(read.source)}"
-            case ReadKind.LENGTH:
-                return f"len({load(read.source)}) == {expected}"
-            case ReadKind.KEYS:
-                return f"tuple({load(read.source)}) == {name(expected)}"
-            case ReadKind.MEMBERS:
-                assert isinstance(expected, frozenset)
-                typed = name(frozenset((type(v), v) for v in expected))
-                return f"{{(type(v), v) for v in {load(read.source)}}} == {typed}"
-            case ReadKind.SAME:
-                assert isinstance(read.key, Source)
-                return f"({load(read.source)} is {load(read.key)}) is {expected}"
-            case ReadKind.INSTANCE_DICT:
-                return f"get_dict({load(read.source)}, '__dict__') is {name(expected)}"
-            case ReadKind.MRO:
-                return f"{load(read.source)}.__mro__ is {name(expected)}"
-            case ReadKind.FUNCTION:
-                return self._function(load(read.source), expected)
-            case ReadKind.RECALL:
-                return self._recall(read)
+        return self._RULES[read.kind](self, read)
+
+    def _is(self, read: Read) -> str:
+        assert isinstance(read.expected, Pinned)
+        return f"{self.loader.load(read.source)} is {self.loader.load(read.expected)}"
+
+    def _equals_read(self, read: Read) -> str:
+        return self._equals(self.loader.load(read.source), read.expected)
+
+    def _type(self, read: Read) -> str:
+        return f"type({self.loader.load(read.source)}) is {self._names.constant(read.expected)}"
+
+    def _absent(self, read: Read) -> str:
+        owner = self.loader.load(read.source)
+        if is_cell(read.source):
+            return f"is_empty({owner})"
+        return f"{self.loader.literal(read.key)} not in {owner}"
+
+    def _length(self, read: Read) -> str:
+        return f"len({self.loader.load(read.source)}) == {read.expected}"
+
+    def _keys(self, read: Read) -> str:
+        return f"tuple({self.loader.load(read.source)}) == {self._names.constant(read.expected)}"
+
+    def _members(self, read: Read) -> str:
+        assert isinstance(read.expected, frozenset)
+        typed = self._names.constant(frozenset((type(v), v) for v in read.expected))
+        return f"{{(type(v), v) for v in {self.loader.load(read.source)}}} == {typed}"
+
+    def _same(self, read: Read) -> str:
+        assert isinstance(read.key, Source)
+        left, right = self.loader.load(read.source), self.loader.load(read.key)
+        return f"({left} is {right}) is {read.expected}"
+
+    def _instance_dict(self, read: Read) -> str:
+        owner, table = self.loader.load(read.source), self._names.constant(read.expected)
+        return f"get_dict({owner}, '__dict__') is {table}"
+
+    def _mro(self, read: Read) -> str:
+        return f"{self.loader.load(read.source)}.__mro__ is {self._names.constant(read.expected)}"
 
     def _equals(self, value: str, expected: object) -> str:
         kind = type(expected)
         name = self._names.constant(kind)
-        if kind in _SINGLETONS:
+        if kind in SINGLETONS:
             return f"{value} is {self.loader.literal(expected)}"
-        if isinstance(expected, float):
-            if math.isnan(expected):
-                return f"type({value}) is {name} and {value} != {value}"
-            sign = f" and copysign(1.0, {value}) == {math.copysign(1.0, expected)}"
-            constant = self._names.constant(expected)
-            return f"type({value}) is {name} and {value} == {constant}" + (sign if expected == 0 else "")
-        if isinstance(expected, complex):
-            return f"type({value}) is {name} and repr({value}) == {expected!r}".replace(
-                repr(expected), repr(repr(expected))
-            )
+        if isinstance(expected, float | complex):  # text tells -0.0 from 0.0; NaN equals NaN
+            return f"type({value}) is {name} and repr({value}) == {repr(expected)!r}"
         return f"type({value}) is {name} and {value} == {self.loader.literal(expected)}"
 
-    def _function(self, function: str, expected: object) -> str:
-        assert isinstance(expected, tuple)
-        code, defaults, keyword_defaults = map(self._names.constant, expected)
+    def _function(self, read: Read) -> str:
+        assert isinstance(read.expected, tuple)
+        function = self.loader.load(read.source)
+        code, defaults, keyword_defaults = map(self._names.constant, read.expected)
         return (
             f"{function}.__code__ is {code} and {function}.__defaults__ is {defaults}"
             f" and {function}.__kwdefaults__ is {keyword_defaults}"
@@ -216,135 +205,25 @@ class GuardEmitter:
             return f"{called} == {self.loader.literal(read.expected)}"
         return f"{called} is {self._names.constant(read.expected)}"
 
-
-class HeapCheck:
-    """The full check of heap facts, and the words of memory under which it last held.
-
-    Args:
-        reads: facts that the fingerprint covers.
-        sources: sources of the tensors whose loads it covers.
-        read_words: reads the fingerprint.
-
-    Attributes:
-        held: one pair (words, tensors); replaced as a whole, so that threads see both or neither.
-    """
-
-    # One line costs 35 us to compile and 1 us to interpret: most programs are never checked twice.
-    _INTERPRETED = 2
-
-    def __init__(
-        self,
-        reads: Sequence[Read],
-        sources: Sequence[Source],
-        read_words: Callable[[], bytes],
-    ) -> None:
-        self._reads = reads
-        self._sources = sources
-        self._read_words = read_words
-        self._compiled: Callable[[], tuple[object, ...] | None] | None = None
-        self._calls = 0
-        self.held: list[tuple[bytes, tuple[object, ...]]] = [(b"", ())]
-
-    def refresh(self) -> tuple[object, ...] | None:
-        """Check every fact; return the heap tensors, `None` when a fact no longer holds."""
-        words = self._read_words()  # before the check: a change meanwhile is seen next time
-        self._calls += 1
-        if self._compiled is None and self._calls > self._INTERPRETED:
-            self._compiled = self._compile()
-        try:
-            tensors = self._interpret() if self._compiled is None else self._compiled()
-        except LOOKUP_ERRORS:
-            return None
-        if tensors is not None:
-            self.held[0] = (words, tensors)
-        return tensors
-
-    def _interpret(self) -> tuple[object, ...] | None:
-        if not all(map(holds_now, self._reads)):
-            return None
-        return tuple(map(value_at, self._sources))
-
-    def _compile(self) -> Callable[[], tuple[object, ...] | None]:
-        names, lines = Names(), list[str]()
-        emitter = GuardEmitter(names, lines, "return None")
-        for read in self._reads:
-            emitter.emit(read)
-        loads = [emitter.loader.load(source) for source in self._sources]
-        lines.append(f"return ({', '.join(loads)}{',' if loads else ''})")
-        body = "\n    ".join(lines)
-        exec(f"def refresh():\n    {body}", names.namespace)  # noqa: S102  # our own text
-        return names.namespace["refresh"]  # type: ignore[return-value]
+    _RULES: ClassVar[dict[ReadKind, Callable[[GuardEmitter, Read], str]]] = {
+        ReadKind.IS: _is,
+        ReadKind.EQUALS: _equals_read,
+        ReadKind.TYPE: _type,
+        ReadKind.ABSENT: _absent,
+        ReadKind.LENGTH: _length,
+        ReadKind.KEYS: _keys,
+        ReadKind.MEMBERS: _members,
+        ReadKind.SAME: _same,
+        ReadKind.INSTANCE_DICT: _instance_dict,
+        ReadKind.MRO: _mro,
+        ReadKind.FUNCTION: _function,
+        ReadKind.RECALL: _recall,
+    }
 
 
-def value_at(source: Source) -> object:
-    """Read what stands at a source below pinned objects; `ABSENT` when the place is gone."""
-    match source:
-        case Pinned():
-            return source.value
-        case Entry():
-            table: Any = value_at(source.owner)
-            get = dict.get if isinstance(table, dict) else type(table).get
-            return get(table, source.key, ABSENT)
-        case Element():
-            return value_at(source.owner)[source.index]  # type: ignore[index]
-        case InstanceDict():
-            return object.__getattribute__(value_at(source.owner), "__dict__")
-        case CellContents():
-            return value_at(source.owner).cell_contents  # type: ignore[attr-defined]
-        case Field():
-            return getattr(value_at(source.owner), source.name)
-        case Referent():
-            return value_at(source.owner)()  # type: ignore[operator]
-    raise TypeError(f"no rule to read a {type(source).__name__}")
-
-
-def holds_now(read: Read) -> bool:
-    """Check one fact below pinned objects without compiling anything."""
-    value: Any = value_at(read.source)
-    expected: Any = read.expected
-    match read.kind:
-        case ReadKind.IS:
-            return value is expected.value
-        case ReadKind.EQUALS:
-            return is_equal(value, expected)
-        case ReadKind.TYPE:
-            return type(value) is expected
-        case ReadKind.ABSENT if read.key == "cell_contents" and isinstance(value, CellType):
-            return is_empty(value)
-        case ReadKind.ABSENT:
-            return read.key not in value
-        case ReadKind.LENGTH:
-            return len(value) == expected
-        case ReadKind.KEYS:
-            return tuple(value) == expected
-        case ReadKind.MEMBERS:
-            return {(type(v), v) for v in value} == {(type(v), v) for v in expected}
-        case ReadKind.SAME:
-            return (value is value_at(read.key)) is expected  # type: ignore[arg-type]
-        case ReadKind.INSTANCE_DICT:
-            return object.__getattribute__(value, "__dict__") is expected
-        case ReadKind.MRO:
-            return value.__mro__ is expected
-        case ReadKind.FUNCTION:
-            found = (value.__code__, value.__defaults__, value.__kwdefaults__)
-            return all(map(operator.is_, found, expected))
-        case ReadKind.RECALL:
-            answer = value(*read.key)  # type: ignore[misc]
-            if isinstance(expected, int | float | str | bytes | torch.device):
-                return bool(answer == expected)
-            return answer is expected
-
-
-def is_equal(value: object, expected: object) -> bool:
-    """Same type and same value; floats by their bits, NaN equal to NaN."""
-    kind = type(expected)
-    if kind in _SINGLETONS:
-        return value is expected
-    if type(value) is not kind:
-        return False
-    if kind in (float, complex):
-        return repr(value) == repr(expected)
-    return value == expected
+def is_cell(source: Source) -> bool:
+    """Whether a source is a pinned closure cell, whose content may be missing."""
+    return isinstance(source, Pinned) and isinstance(source.held, CellType)
 
 
 def is_empty(cell: Any) -> bool:
@@ -354,130 +233,3 @@ def is_empty(cell: Any) -> bool:
     except ValueError:
         return True
     return False
-
-
-def split_by_fingerprint(
-    reads: Iterable[Read], sources: Iterable[Source], builder: FingerprintBuilder
-) -> tuple[list[Read], set[int]]:
-    """Find which heap facts the fingerprint covers.
-
-    Args:
-        reads: heap facts.
-        sources: sources of heap tensors.
-        builder: collects the words.
-
-    Returns:
-        The reads that it does not cover, and the ids of the sources whose loads it covers.
-    """
-    reads = list(reads)
-    unseen: set[int] = set()  # instance dicts whose tags miss attribute writes, see [Fingerprint]
-    if not layout().sees_instances:
-        unseen = {id(r.expected) for r in reads if r.kind is ReadKind.INSTANCE_DICT}
-    residual = [r for r in reads if not _covers(r, builder, unseen)]
-    covered = {id(s) for s in sources if _covers_place(s, builder, unseen)}
-    return residual, covered
-
-
-def _covers(read: Read, builder: FingerprintBuilder, unseen: set[int]) -> bool:
-    source = read.source
-    match read.kind:
-        case ReadKind.IS | ReadKind.EQUALS:
-            return _covers_place(source, builder, unseen)
-        case ReadKind.ABSENT | ReadKind.KEYS | ReadKind.LENGTH:
-            return (
-                isinstance(source, Pinned)
-                and not source.is_weak
-                and id(source.held) not in unseen
-                and builder.table(source.held)
-            )
-        case ReadKind.SAME:
-            assert isinstance(read.key, Source)
-            return all([_covers_place(s, builder, unseen) for s in (source, read.key)])
-    if not isinstance(source, Pinned) or source.is_weak:
-        return False
-    match read.kind:
-        case ReadKind.TYPE:
-            return builder.type(source.held)
-        case ReadKind.INSTANCE_DICT:
-            return builder.instance(source.held, read.expected)  # type: ignore[arg-type]
-        case ReadKind.MRO:
-            return builder.mro(source.held)  # type: ignore[arg-type]
-        case ReadKind.FUNCTION:
-            return builder.function(source.held)  # type: ignore[arg-type]
-    return False
-
-
-def _covers_place(source: Source, builder: FingerprintBuilder, unseen: set[int]) -> bool:
-    if isinstance(source, Pinned):
-        return True
-    owner = getattr(source, "owner", None)
-    if not isinstance(owner, Pinned) or owner.is_weak:
-        return False
-    if isinstance(source, Entry):
-        return id(owner.held) not in unseen and builder.table(owner.held)
-    if isinstance(source, CellContents):
-        return builder.cell(owner.held)  # type: ignore[arg-type]
-    return isinstance(source, Element) and isinstance(owner.held, tuple)
-
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """The first assumption that a call breaks.
-
-    Attributes:
-        held: how many assumptions held before it.
-        text: the broken one, for a person.
-        read: the broken one, when it is a fact about the heap or the arguments.
-    """
-
-    held: int
-    text: str
-    read: Read | None = None
-
-
-def first_difference(
-    program: Program, args: tuple[object, ...], kwargs: dict[str, object]
-) -> Difference:
-    """Name the first assumption of `program` that a call breaks."""
-    assumptions = program.assumptions
-    if len(args) != assumptions.positional:
-        return Difference(0, f"{len(args)} positional arguments, recorded with {assumptions.positional}")
-    if tuple(kwargs) != assumptions.keywords:
-        return Difference(0, f"keyword arguments {tuple(kwargs)}, recorded with {assumptions.keywords}")
-    reads = (*assumptions.arguments, *assumptions.heap)
-    for position, read in enumerate(reads):
-        if not holds(read, args, kwargs):
-            return Difference(position, describe(read), read)
-    for item in program.inputs:
-        found = _evaluate(item.source, args, kwargs)
-        if not isinstance(found, torch.Tensor):
-            text = f"{item.source} is a {type(found).__name__}, expected {item.meta}"
-            return Difference(len(reads), text)
-        if (meta := TensorMeta.of(found)) != item.meta:
-            return Difference(len(reads), f"{item.source} is {meta}, recorded as {item.meta}")
-    text = "torch's ambient state (grad mode, autocast, default dtype, modes) differs"
-    return Difference(len(reads), text)
-
-
-def _evaluate(source: Source, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
-    names, lines = Names(), list[str]()
-    loaded = Loader(names, lines).load(source)
-    return _run_check(names, [*lines, f"return {loaded}"], args, kwargs)
-
-
-def _run_check(
-    names: Names, lines: list[str], args: tuple[object, ...], kwargs: dict[str, object]
-) -> object:
-    body = "\n    ".join(lines)
-    exec(f"def check(args, kwargs):\n    {body}", names.namespace)  # noqa: S102  # our own text
-    try:
-        return names.namespace["check"](args, kwargs)  # type: ignore[operator]
-    except LOOKUP_ERRORS:
-        return None
-
-
-def holds(read: Read, args: tuple[object, ...], kwargs: dict[str, object]) -> bool:
-    """Check one assumption."""
-    names, lines = Names(), list[str]()
-    condition = GuardEmitter(names, lines).condition(read)
-    return bool(_run_check(names, [*lines, f"return bool({condition})"], args, kwargs))

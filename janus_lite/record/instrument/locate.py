@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import __future__
 import ast
+import copy
 import dis
 import inspect
 import linecache
@@ -112,8 +113,6 @@ def _lambdas(filename: str) -> dict[int, list[ast.Lambda]]:
 
 def _copy(node: ast.Lambda) -> ast.Lambda:
     # The cached tree is shared between calls and the rewriter edits in place.
-    import copy  # noqa: PLC0415  # cold path, lambdas only
-
     return copy.deepcopy(node)
 
 

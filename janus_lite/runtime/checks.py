@@ -1,0 +1,183 @@
+"""Assumptions checked one by one, without generating code: to name what missed, and for rare checks."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from janus_lite.program.assumptions import describe
+from janus_lite.program.generalize import Program
+from janus_lite.record.source import (
+    Argument,
+    CellContents,
+    Element,
+    Entry,
+    Field,
+    InstanceDict,
+    Keyword,
+    Pinned,
+    Referent,
+    Source,
+)
+from janus_lite.record.trace import Read, ReadKind, TensorMeta
+from janus_lite.runtime.guards import ABSENT, LOOKUP_ERRORS, SINGLETONS, is_cell, is_empty
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """The arguments of one call, from which argument sources are read."""
+
+    args: tuple[object, ...] = ()
+    kwargs: dict[str, object] | None = None
+
+
+_NO_CALL = Call()
+
+
+def value_at(source: Source, call: Call = _NO_CALL) -> object:
+    """Read what stands at a source.
+
+    Raises:
+        KeyError, IndexError, AttributeError, TypeError, ValueError: the place is gone; a missing
+            dict entry gives `ABSENT` instead.
+    """
+    if isinstance(source, Pinned):
+        return source.value
+    if isinstance(source, Argument):
+        return call.args[source.index]
+    if isinstance(source, Keyword):
+        return (call.kwargs or {})[source.name]
+    owner: Any = value_at(source.owner, call)  # type: ignore[attr-defined]
+    return _STEPS[type(source)](owner, source)
+
+
+def _entry(owner: Any, source: Any) -> object:
+    get = dict.get if isinstance(owner, dict) else type(owner).get
+    return get(owner, source.key, ABSENT)
+
+
+_STEPS: dict[type[Source], Callable[[Any, Any], object]] = {
+    Entry: _entry,
+    Element: lambda owner, source: owner[source.index],
+    InstanceDict: lambda owner, _: object.__getattribute__(owner, "__dict__"),
+    CellContents: lambda owner, _: owner.cell_contents,
+    Field: lambda owner, source: getattr(owner, source.name),
+    Referent: lambda owner, _: owner(),
+}
+
+
+def holds(read: Read, call: Call = _NO_CALL) -> bool:
+    """Whether one assumption holds for a call."""
+    if read.kind is ReadKind.SAME:
+        assert isinstance(read.key, Source)
+        return (value_at(read.source, call) is value_at(read.key, call)) is read.expected
+    return bool(_CHECKS[read.kind](value_at(read.source, call), read))
+
+
+def _is_absent(value: Any, read: Read) -> bool:
+    return is_empty(value) if is_cell(read.source) else read.key not in value
+
+
+def _has_members(value: Any, read: Read) -> bool:
+    expected: Any = read.expected
+    return {(type(v), v) for v in value} == {(type(v), v) for v in expected}
+
+
+def _is_function(value: Any, read: Read) -> bool:
+    expected: Any = read.expected
+    found = (value.__code__, value.__defaults__, value.__kwdefaults__)
+    return all(map(operator.is_, found, expected))
+
+
+def _recalls(value: Any, read: Read) -> bool:
+    arguments: Any = read.key
+    answer = value(*arguments)
+    if isinstance(read.expected, int | float | str | bytes | torch.device):
+        return bool(answer == read.expected)
+    return answer is read.expected
+
+
+_CHECKS: dict[ReadKind, Callable[[Any, Any], object]] = {
+    ReadKind.IS: lambda value, read: value is read.expected.value,
+    ReadKind.EQUALS: lambda value, read: is_equal(value, read.expected),
+    ReadKind.TYPE: lambda value, read: type(value) is read.expected,
+    ReadKind.ABSENT: _is_absent,
+    ReadKind.LENGTH: lambda value, read: len(value) == read.expected,
+    ReadKind.KEYS: lambda value, read: tuple(value) == read.expected,
+    ReadKind.MEMBERS: _has_members,
+    ReadKind.INSTANCE_DICT: lambda value, read: (
+        object.__getattribute__(value, "__dict__") is read.expected
+    ),
+    ReadKind.MRO: lambda value, read: value.__mro__ is read.expected,
+    ReadKind.FUNCTION: _is_function,
+    ReadKind.RECALL: _recalls,
+}
+
+
+def is_equal(value: object, expected: object) -> bool:
+    """Same type and same value; floats by their text: -0.0 is not 0.0, NaN equals NaN."""
+    kind = type(expected)
+    if kind in SINGLETONS:
+        return value is expected
+    if type(value) is not kind:
+        return False
+    if kind in (float, complex):
+        return repr(value) == repr(expected)
+    return value == expected
+
+
+@dataclass(frozen=True, slots=True)
+class Difference:
+    """The first assumption that a call breaks.
+
+    Attributes:
+        held: how many assumptions held before it.
+        text: the broken one, for a person.
+        read: the broken one, when it is a fact about the heap or the arguments.
+    """
+
+    held: int
+    text: str
+    read: Read | None = None
+
+
+def first_difference(program: Program, call: Call) -> Difference:
+    """Name the first assumption of `program` that a call breaks."""
+    assumptions = program.assumptions
+    keywords = tuple(call.kwargs or {})
+    if len(call.args) != assumptions.positional:
+        count = f"{len(call.args)} positional arguments, recorded with {assumptions.positional}"
+        return Difference(0, count)
+    if keywords != assumptions.keywords:
+        return Difference(0, f"keywords {keywords}, recorded with {assumptions.keywords}")
+    reads = (*assumptions.arguments, *assumptions.heap)
+    for position, read in enumerate(reads):
+        if not _still_holds(read, call):
+            return Difference(position, describe(read), read)
+    for item in program.inputs:
+        found = _value_or_absent(item.source, call)
+        if not isinstance(found, torch.Tensor):
+            text = f"{item.source} is a {type(found).__name__}, recorded as {item.meta}"
+            return Difference(len(reads), text)
+        if (meta := TensorMeta.of(found)) != item.meta:
+            return Difference(len(reads), f"{item.source} is {meta}, recorded as {item.meta}")
+    text = "torch's ambient state (grad mode, autocast, default dtype, modes) differs"
+    return Difference(len(reads), text)
+
+
+def _still_holds(read: Read, call: Call) -> bool:
+    try:
+        return holds(read, call)
+    except LOOKUP_ERRORS:
+        return False
+
+
+def _value_or_absent(source: Source, call: Call) -> object:
+    try:
+        return value_at(source, call)
+    except LOOKUP_ERRORS:
+        return ABSENT

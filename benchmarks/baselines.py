@@ -17,7 +17,7 @@ import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -126,7 +126,7 @@ def _schedule(target: Target, call: Call, **options: Any) -> Target:
 
 
 def _planned(target: Target) -> str:
-    summary = target.plan.summary()  # type: ignore[attr-defined]
+    summary = cast("Any", target).plan.summary()
     shown = ("tasks", "streams", "syncs")
     return ", ".join(f"{summary[name]} {name}" for name in shown if name in summary)
 

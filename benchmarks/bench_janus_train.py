@@ -59,14 +59,16 @@ def _judged(row: Row, training: Training, remark: str, *, has_exact_bits: bool) 
         is_like_for_like=comparison.verdict is Verdict.BITWISE,
         extra={"test accuracy in percent": 100.0 * training.accuracy},
     )
-    is_right = training.accuracy > NEEDED_ACCURACY and _is_accepted(comparison, has_exact_bits)
+    is_right = training.accuracy > NEEDED_ACCURACY and _is_accepted(
+        comparison, has_exact_bits=has_exact_bits
+    )
     if not is_right:
         return Measured(row=replace(row, accuracy="wrong"))
     accuracy = "bitwise" if comparison.verdict is Verdict.BITWISE else "close"
     return _timed(replace(row, accuracy=accuracy), training)
 
 
-def _is_accepted(comparison: Comparison, has_exact_bits: bool) -> bool:  # noqa: FBT001
+def _is_accepted(comparison: Comparison, *, has_exact_bits: bool) -> bool:
     # Rounding grows along a training; without a promise of bits, the test accuracy decides.
     return comparison.verdict is Verdict.BITWISE or not has_exact_bits
 

@@ -86,10 +86,12 @@ def markdown(rows: Sequence[CoverageRow], environment: dict[str, Any]) -> str:
             "",
             "Written by `python -m benchmarks run --suite coverage`; not edited by hand.",
             "",
-            "Each architecture is called three times in eval mode without grad: the first call",
-            "records, the second and third have fresh inputs. *bitwise*: both replayed, and every",
+            "Each architecture is called in eval mode without grad: the first call records, the",
+            "second and third have fresh inputs. *bitwise*: both replayed, and every",
             "result equals eager's in structure, dtype, shape, stride, bits. *reason*: calls ran",
-            "imperatively, equal to eager, with the codes shown (`docs/errors.md`).",
+            "imperatively, equal to eager, with the codes shown (`docs/errors.md`). Where a model",
+            "fills a cache of its own in the first call, the second records again, and the third",
+            "and a fourth call must replay: *recordings* is 2.",
             "",
             f"{environment['device_name']}, {versions}, Python {environment['python']}, commit "
             f"{environment['commit']}.",
@@ -98,8 +100,8 @@ def markdown(rows: Sequence[CoverageRow], environment: dict[str, Any]) -> str:
             "",
             *_by_kind(rows),
             "",
-            "| architecture | kind | variant | outcome | codes |",
-            "|---|---|---|---|---|",
+            "| architecture | kind | variant | outcome | codes | recordings |",
+            "|---|---|---|---|---|---|",
             *(_table_line(row) for row in rows),
             "",
         )
@@ -118,7 +120,7 @@ def _by_kind(rows: Sequence[CoverageRow]) -> list[str]:
 
 
 def _table_line(row: CoverageRow) -> str:
-    cells = (row.name, row.kind, row.variant, row.outcome, " ".join(row.codes))
+    cells = (row.name, row.kind, row.variant, row.outcome, " ".join(row.codes), str(row.recordings))
     return "| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |"
 
 

@@ -107,8 +107,8 @@ def read_commit() -> str:
 
 def _git(*arguments: str) -> str | None:
     try:
-        done = subprocess.run(  # noqa: S603  fixed words, no shell
-            ["git", "-C", str(REPOSITORY), *arguments],  # noqa: S607  git is looked up on purpose
+        done = subprocess.run(  # noqa: S603 - fixed words, no shell
+            ["git", "-C", str(REPOSITORY), *arguments],  # noqa: S607 - git is looked up on purpose
             capture_output=True,
             text=True,
             check=True,

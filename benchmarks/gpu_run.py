@@ -97,7 +97,7 @@ def _run(step: Step, out: Path, limit_s: float) -> Ended:
 def _wait(step: Step, out: Path, limit_s: float) -> int | None:
     arguments = [argument.replace("{out}", str(out)) for argument in step.arguments]
     with (out / f"{step.name}.log").open("w", encoding="utf-8") as log:
-        process = subprocess.Popen(  # noqa: S603  our own interpreter and words from STEPS
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and words from STEPS
             [sys.executable, *arguments],
             cwd=REPOSITORY,
             env={**os.environ, **_OFFLINE},

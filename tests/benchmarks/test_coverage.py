@@ -35,6 +35,7 @@ class StandIn:
 
     model: Callable[..., Any]
     replays: int = 2
+    recorded: int = 1
     codes: tuple[str, ...] = ()
     calls: int = 0
 
@@ -44,7 +45,9 @@ class StandIn:
 
     @property
     def stats(self) -> SimpleNamespace:
-        return SimpleNamespace(hits=self.replays, misses=1, assertion_failures=0)
+        return SimpleNamespace(
+            hits=self.replays, misses=1, assertion_failures=0, recorded=self.recorded
+        )
 
     def explain(self) -> SimpleNamespace:
         return SimpleNamespace(reasons=[_reason(code) for code in self.codes])
@@ -104,6 +107,19 @@ def test_equal_but_imperative_needs_a_code() -> None:
     assert (coded.outcome, coded.codes) == (Outcome.REASON.value, ("JL0101",))
     assert coded.detail == "calls <f> (timm/x.py:3)"
     assert silent.outcome == Outcome.SILENT.value
+
+
+def test_a_second_recording_earns_a_fourth_call() -> None:
+    stand_ins: list[StandIn] = []
+
+    def convert(model: nn.Module) -> StandIn:
+        stand_ins.append(StandIn(model, recorded=2))
+        return stand_ins[0]
+
+    row = examine_with(GRU, convert)
+
+    assert stand_ins[0].calls == 4
+    assert (row.outcome, row.recordings) == (Outcome.BITWISE.value, 2)
 
 
 def test_a_family_that_is_not_installed_is_absent_and_not_wrong() -> None:
@@ -169,7 +185,7 @@ def test_the_table_shows_each_architecture_with_its_codes(tmp_path: Path) -> Non
     text = markdown(found, environment)
 
     assert found == rows()
-    assert "| transformers/bert | text encoder | BertModel | reason | JL0403 |" in text
+    assert "| transformers/bert | text encoder | BertModel | reason | JL0403 | 0 |" in text
 
 
 def test_selecting_by_a_part_of_the_name() -> None:

@@ -33,7 +33,7 @@ def row(variant: str = "janus", *, accuracy: str = "bitwise", **figures: float) 
         variant=variant,
         device="cpu",
         accuracy=accuracy,
-        **known,  # type: ignore[arg-type]
+        **known,  # type: ignore[arg-type] - mypy cannot see the names
     )
 
 

@@ -88,9 +88,9 @@ def test_random_programs_replay_like_eager_without_a_race(seed: int) -> None:
 
 
 @pytest.mark.slow
-def test_every_missing_wait_fork_and_join_is_a_race_or_breaks_a_rule() -> None:
-    """Waits that only keep a dead or shape-only value apart may show nothing in one order."""
-    kinds = ("wait dropped", "fork dropped", "join dropped", "hazard omitted")
+def test_every_missing_wait_and_join_is_a_race_or_breaks_a_rule() -> None:
+    """A missing fork is left to the checker: any later wait of the stream forks it as well."""
+    kinds = ("wait dropped", "join dropped", "hazard omitted")
     seen = dict.fromkeys(kinds, 0)
     missed = dict.fromkeys(kinds, 0)
     for seed in range(4):

@@ -1,4 +1,4 @@
-"""Assumptions checked one by one, without generating code: to name what missed, and for rare checks."""
+"""Assumptions checked one by one, without generated code: to name what missed, for rare checks."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from janus_lite.record.source import (
     Source,
 )
 from janus_lite.record.trace import Read, ReadKind, TensorMeta
-from janus_lite.runtime.guards import ABSENT, LOOKUP_ERRORS, SINGLETONS, is_cell, is_empty
+from janus_lite.runtime.guards import ABSENT, LOOKUP_ERRORS, SINGLETONS, is_cell, is_empty, typed
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +84,7 @@ def _is_absent(value: Any, read: Read) -> bool:
 
 def _has_members(value: Any, read: Read) -> bool:
     expected: Any = read.expected
-    return {(type(v), v) for v in value} == {(type(v), v) for v in expected}
+    return frozenset(map(typed, value)) == frozenset(map(typed, expected))
 
 
 def _is_function(value: Any, read: Read) -> bool:
@@ -107,7 +107,9 @@ _CHECKS: dict[ReadKind, Callable[[Any, Any], object]] = {
     ReadKind.TYPE: lambda value, read: type(value) is read.expected,
     ReadKind.ABSENT: _is_absent,
     ReadKind.LENGTH: lambda value, read: len(value) == read.expected,
-    ReadKind.KEYS: lambda value, read: tuple(value) == read.expected,
+    ReadKind.KEYS: lambda value, read: (
+        tuple(map(typed, value)) == tuple(map(typed, read.expected))
+    ),
     ReadKind.MEMBERS: _has_members,
     ReadKind.INSTANCE_DICT: lambda value, read: (
         object.__getattribute__(value, "__dict__") is read.expected

@@ -1,4 +1,4 @@
-"""Assumptions -> flat Python code: load each source once, compare, leave at the first difference."""
+"""Assumptions -> flat Python code: load each source once, compare, leave at a difference."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ class Names:
             "get_dict": object.__getattribute__,
             "dict_get": dict.get,
             "is_empty": is_empty,
+            "typed": typed,
         }
         self._constants: dict[int, str] = {}
 
@@ -160,12 +161,17 @@ class GuardEmitter:
         return f"len({self.loader.load(read.source)}) == {read.expected}"
 
     def _keys(self, read: Read) -> str:
-        return f"tuple({self.loader.load(read.source)}) == {self._names.constant(read.expected)}"
+        assert isinstance(read.expected, tuple)
+        owner = self.loader.load(read.source)
+        if all(type(key) is str for key in read.expected):
+            return f"tuple({owner}) == {self._names.constant(read.expected)}"
+        typed_keys = self._names.constant(tuple(map(typed, read.expected)))
+        return f"tuple(map(typed, {owner})) == {typed_keys}"
 
     def _members(self, read: Read) -> str:
         assert isinstance(read.expected, frozenset)
-        typed = self._names.constant(frozenset((type(v), v) for v in read.expected))
-        return f"{{(type(v), v) for v in {self.loader.load(read.source)}}} == {typed}"
+        members = self._names.constant(frozenset(map(typed, read.expected)))
+        return f"frozenset(map(typed, {self.loader.load(read.source)})) == {members}"
 
     def _same(self, read: Read) -> str:
         assert isinstance(read.key, Source)
@@ -219,6 +225,11 @@ class GuardEmitter:
         ReadKind.FUNCTION: _function,
         ReadKind.RECALL: _recall,
     }
+
+
+def typed(value: object) -> tuple[type, object]:
+    """A value with its class, so that 1, 1.0 and True differ, and -0.0 from 0.0."""
+    return type(value), repr(value) if isinstance(value, float | complex) else value
 
 
 def is_cell(source: Source) -> bool:

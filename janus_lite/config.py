@@ -19,7 +19,7 @@ class Config:
         disable: run every speculated function imperatively (`JANUS_LITE_DISABLE=1`).
         audit: watch for Python frames that ran uninstrumented while recording
             (`JANUS_LITE_AUDIT=0` turns the net off).
-        logs: log topics such as `"+guards,cache"` (`JANUS_LITE_LOGS`).
+        logs: log topics such as `"+function,record"`, read once at import (`JANUS_LITE_LOGS`).
         dump: folder that receives the generated source of each conversion (`JANUS_LITE_DUMP`).
         patience: recordings without a single hit after which a function stays imperative.
     """
@@ -42,6 +42,7 @@ def _from_environment() -> Config:
 
 
 _current = _from_environment()
+is_disabled = _current.disable  # what the hot path looks at
 
 
 def current() -> Config:
@@ -59,13 +60,17 @@ def patch(**changes: bool | int | str) -> Iterator[Config]:
     Raises:
         TypeError: an unknown knob; the message lists the known ones.
     """
-    global _current
     known = {field.name for field in fields(Config)}
     if unknown := set(changes) - known:
         raise TypeError(f"unknown knob {sorted(unknown)}; expected one of {sorted(known)}")
     before = _current
-    _current = replace(before, **changes)  # type: ignore[arg-type]  # names are checked above
+    _set(replace(before, **changes))  # type: ignore[arg-type]  # names are checked above
     try:
         yield _current
     finally:
-        _current = before
+        _set(before)
+
+
+def _set(new: Config) -> None:
+    global _current, is_disabled
+    _current, is_disabled = new, new.disable

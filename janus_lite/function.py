@@ -9,13 +9,17 @@ from __future__ import annotations
 import copy
 import functools
 import inspect
+import itertools
 import logging
+import re
+import sys
 import threading
 import time
 import types
 import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -37,6 +41,7 @@ from janus_lite.runtime.policy import Policy
 from janus_lite.torch_internals import GLOBAL_STATE_GUARD, is_tracing
 
 _log = logging.getLogger(__name__)
+_dumped = itertools.count(1)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -85,7 +90,7 @@ class SpeculativeFunction:
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:  # hot
         failed = None
-        if not (stances.depth and stances.current() == "force_eager"):
+        if not (config.is_disabled or (stances.depth and stances.current() == "force_eager")):
             for conversion in self._cache.entries:
                 try:
                     result = conversion.emitted.call(args, kwargs)
@@ -130,7 +135,7 @@ class SpeculativeFunction:
         if failed is not None:
             self._assertion_failed(failed)
         stance = stances.current()
-        if stance == "force_eager" or not self._may_record():
+        if config.is_disabled or stance == "force_eager" or not self._may_record():
             self._fallbacks += 1
             return self._run_imperatively(args, kwargs)
         if stance == "fail_on_miss":
@@ -199,7 +204,18 @@ class SpeculativeFunction:
         self._cache.add(conversion)
         self._converted += 1
         _log.info("%s: converted, %d operations", self.name, len(program.operations))
+        _log.debug("%s", emitted.source)
+        self._dump(emitted.source)
         return None
+
+    def _dump(self, source: str) -> None:
+        """Write the generated source to the folder of `JANUS_LITE_DUMP`, numbered."""
+        folder = config.current().dump
+        if folder:
+            Path(folder).mkdir(parents=True, exist_ok=True)
+            safe = re.sub(r"\W+", "_", self.name)
+            path = Path(folder) / f"{next(_dumped):03d}_{safe}.py"
+            path.write_text(source, encoding="utf-8")
 
     def _compile_foreign(
         self, program: Program, examples: Sequence[torch.Tensor]
@@ -329,6 +345,12 @@ class SpeculativeFunction:
 
     def __reduce__(self) -> Any:
         module = self._module()
-        if module is None:
-            return SpeculativeFunction, (self.original, self.options)
-        return SpeculativeFunction, (None, self.options, module)
+        if module is not None:
+            return SpeculativeFunction, (None, self.options, module)
+        qualname = getattr(self.original, "__qualname__", "")
+        found: Any = sys.modules.get(getattr(self.original, "__module__", None) or "")
+        for part in qualname.split("."):
+            found = getattr(found, part, None)
+        if found is self:  # a decorated function: by name, as plain functions are pickled
+            return qualname
+        return SpeculativeFunction, (self.original, self.options)

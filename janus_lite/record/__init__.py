@@ -1,0 +1,1 @@
+"""The user's function -> `Trace`: one real run, watched."""

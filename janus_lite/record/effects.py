@@ -1,9 +1,9 @@
 """The write-set: stores into outside objects, to be repeated by a replay once, at its end.
 
-The recorded run does each store for real. What is kept is where (a source), what (the object, planned
-when the run is over) and in which order. A later read of the same place inside the run sees the
-run's own value and is no fact about the outside any more; a read of a whole container that the run has
-changed cannot be told apart from its state at entry and stops the trace.
+The recorded run does each store for real. What is kept is where (a source), what (the object,
+planned when the run is over) and in which order. A later read of the same place inside the run sees
+the run's own value and is no fact about the outside any more; a read of a whole container that the
+run has changed cannot be told apart from its state at entry and stops the trace.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
 A source starts at an argument of the call or at a *pinned* object (one that the conversion holds by
 identity: the module whose method is speculated on, a function's globals, a class). Each step names
-how the next value is reached. A source knows how to print itself; `runtime.emit` turns it into code.
+how the next value is reached. A source knows how to print itself; `runtime.guards` turns it into
+code.
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ class Argument(Source):
 
     @property
     def is_pinned(self) -> bool:
+        """Never: every call brings its own."""
         return False
 
     def __str__(self) -> str:
@@ -42,6 +44,7 @@ class Keyword(Source):
 
     @property
     def is_pinned(self) -> bool:
+        """Never: every call brings its own."""
         return False
 
     def __str__(self) -> str:
@@ -70,6 +73,7 @@ class Pinned(Source):
 
     @property
     def is_pinned(self) -> bool:
+        """Always."""
         return True
 
     def __str__(self) -> str:
@@ -84,6 +88,7 @@ class Step(Source):
 
     @property
     def is_pinned(self) -> bool:
+        """Whether the owner's path is."""
         return self.owner.is_pinned
 
 

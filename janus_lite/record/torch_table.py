@@ -11,8 +11,6 @@ from collections.abc import Callable
 from enum import Enum, auto
 from functools import lru_cache
 
-import torch
-
 
 class Treatment(Enum):
     """What a recording does with a torch function."""
@@ -33,7 +31,9 @@ is_maia is_mtia is_xla is_hpu requires_grad is_floating_point is_complex is_cont
 is_inference is_signed __len__ get_device ndimension nbytes is_same_size dense_dim sparse_dim names
 result_type can_cast promote_types is_distributed _is_zerotensor has_names
 """.split()
-_CHECKED_NAMES = "is_leaf storage_offset _version is_pinned is_shared output_nr retains_grad is_set_to grad".split()
+_CHECKED_NAMES = """
+is_leaf storage_offset _version is_pinned is_shared output_nr retains_grad is_set_to grad
+""".split()
 _DENIED_NAMES = """
 numpy __array__ __dlpack__ __dlpack_device__ data_ptr untyped_storage storage _typed_storage
 __repr__ __format__ __str__ __reduce_ex__ __reduce__ __deepcopy__ __setstate__ __array_wrap__
@@ -71,7 +71,8 @@ def name_of(target: Callable[..., object]) -> str:
     name: str = getattr(target, "__name__", "") or type(target).__name__
     if name in {"__get__", "__set__", "__delete__"}:
         owner = getattr(target, "__self__", None)
-        return str(getattr(owner, "__name__", None) or getattr(getattr(owner, "fget", None), "__name__", name))
+        getter = getattr(owner, "fget", None)
+        return str(getattr(owner, "__name__", None) or getattr(getter, "__name__", name))
     return name
 
 

@@ -94,7 +94,8 @@ class TensorMeta:
     def __str__(self) -> str:
         grad = ", requires_grad" if self.requires_grad else ""
         dtype = str(self.dtype).removeprefix("torch.")
-        return f"{self.cls.__name__} {dtype}{list(self.shape)} stride {self.stride} on {self.device}{grad}"
+        kind = f"{self.cls.__name__} {dtype}{list(self.shape)}"
+        return f"{kind} stride {self.stride} on {self.device}{grad}"
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -36,7 +36,7 @@ def is_own_file(filename: str) -> bool:
 @lru_cache(maxsize=8192)
 def is_library_file(filename: str) -> bool:
     """Whether a file belongs to torch or the standard library."""
-    if filename.startswith(_TORCH) or filename.startswith("<frozen "):
+    if filename.startswith((_TORCH, "<frozen ")):
         return True
     return filename.startswith(_STDLIB) and _SITE_PACKAGES not in filename
 
@@ -61,7 +61,8 @@ class Audit:
         if sys.version_info >= (3, 12):
             self._outer = _monitoring.start(self._check)
             return
-        self._outer = previous = sys.getprofile()
+        previous: Any = sys.getprofile()
+        self._outer = previous
 
         def profile(frame: FrameType, event: str, argument: object) -> None:
             if event == "call":
@@ -132,7 +133,7 @@ class _Monitoring:
                 monitoring.free_tool_id(self._tool)
                 self._tool = None
 
-    def _started(self, code: CodeType, offset: int) -> None:
+    def _started(self, code: CodeType, _offset: int) -> None:
         check = getattr(self._local, "check", None)
         if check is not None:
             check(code)

@@ -27,9 +27,9 @@ class Treatment(Enum):
 _METADATA_NAMES = """
 shape size dim ndim dtype device stride numel nelement element_size itemsize layout is_cuda is_cpu
 is_mps is_xpu is_meta is_sparse is_sparse_csr is_quantized is_mkldnn is_nested is_vulkan is_ipu
-is_maia is_mtia is_xla is_hpu requires_grad is_floating_point is_complex is_contiguous is_conj is_neg
-is_inference is_signed __len__ get_device ndimension nbytes is_same_size dense_dim sparse_dim names
-result_type can_cast promote_types is_distributed _is_zerotensor has_names
+is_maia is_mtia is_xla is_hpu requires_grad is_floating_point is_complex is_contiguous is_conj
+is_neg is_inference is_signed __len__ get_device ndimension nbytes is_same_size dense_dim sparse_dim
+names result_type can_cast promote_types is_distributed _is_zerotensor has_names
 """.split()
 _CHECKED_NAMES = """
 is_leaf storage_offset _version is_pinned is_shared output_nr retains_grad is_set_to grad

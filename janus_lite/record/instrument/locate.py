@@ -6,8 +6,8 @@ compared with the running one: only an exact match is trusted.
 """
 
 from __future__ import annotations
-
 import __future__
+
 import ast
 import copy
 import dis
@@ -28,7 +28,7 @@ _COMPREHENSIONS = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>
 FunctionNode = ast.FunctionDef | ast.Lambda
 
 
-class NotInstrumentable(Exception):
+class NotInstrumentable(Exception):  # noqa: N818  # a signal between our files, never shown
     """The function has no twin: `code` and `found` become the reason.
 
     Attributes:
@@ -163,9 +163,7 @@ def _plain_constants(code: CodeType) -> tuple[str, ...]:
     return tuple(repr(c) for c in code.co_consts if not isinstance(c, CodeType | frozenset))
 
 
-def compile_like(
-    node: FunctionNode, code: CodeType, imported: tuple[str, ...] = ()
-) -> CodeType:
+def compile_like(node: FunctionNode, code: CodeType, imported: tuple[str, ...] = ()) -> CodeType:
     """Compile `node` in a scope with the free names, class and future flags of `code`.
 
     Args:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import ClassVar, NoReturn, TypeVar
+from typing import ClassVar, TypeVar
 
 from janus_lite.errors import Code
 from janus_lite.record.instrument.locate import NotInstrumentable
@@ -74,16 +74,15 @@ class Rewriter:
         for statement in statements:
             rule = self._STATEMENTS.get(type(statement))
             if rule is None:
-                _refuse(statement)
-            for new in rule(self, statement):
-                rewritten.append(_locate(new, statement))
+                raise _refusal(statement)
+            rewritten.extend(_locate(new, statement) for new in rule(self, statement))
         return rewritten
 
     def expr(self, node: ast.expr) -> ast.expr:
         """Rewrite one expression."""
         rule = self._EXPRESSIONS.get(type(node))
         if rule is None:
-            _refuse(node)
+            raise _refusal(node)
         return _locate(rule(self, node), node)
 
     def _exprs(self, nodes: Iterable[ast.expr]) -> list[ast.expr]:
@@ -139,7 +138,7 @@ class Rewriter:
             if name == "super" and bare:
                 return node
             if name in _FRAME_BUILTINS or (bare and name in _FRAME_BUILTINS_WITHOUT_ARGUMENTS):
-                _refuse(node, f"`{name}()` looks at the caller's frame")
+                raise _refusal(node, f"`{name}()` looks at the caller's frame")
             if name == "globals" and bare:
                 return _hook("load_globals")
         keywords = [
@@ -234,7 +233,7 @@ class Rewriter:
 
     def _walrus(self, node: ast.NamedExpr) -> ast.expr:
         if self._is_global(node.target.id):
-            _refuse(node, "a global assigned by `:=`")
+            raise _refusal(node, "a global assigned by `:=`")
         return ast.NamedExpr(node.target, self.expr(node.value))
 
     def _lambda(self, node: ast.Lambda) -> ast.expr:
@@ -253,7 +252,7 @@ class Rewriter:
         generators = []
         for index, generator in enumerate(node.generators):
             if generator.is_async:
-                _refuse(node)
+                raise _refusal(node)
             if index == 0:  # the first iterable belongs to the enclosing scope
                 self._comprehension_names.pop()
             iterable = self._iterable(generator.iter, generator.target, is_comprehension=True)
@@ -272,13 +271,13 @@ class Rewriter:
         return new
 
     def _iterable(
-        self, node: ast.expr, target: ast.expr, is_comprehension: bool = False
+        self, node: ast.expr, target: ast.expr, *, is_comprehension: bool = False
     ) -> ast.expr:
         for name in ast.walk(target):
             if isinstance(name, ast.Attribute | ast.Subscript):
-                _refuse(name, "a loop variable that is an attribute or item")
+                raise _refusal(name, "a loop variable that is an attribute or item")
             if isinstance(name, ast.Name) and self._is_declared_global(name.id):
-                _refuse(name, "a loop variable that is a global")
+                raise _refusal(name, "a loop variable that is a global")
         unpacks = not isinstance(target, ast.Name)
         # Python forbids `:=` in the iterable of a comprehension.
         outer, self._in_iterable = self._in_iterable, is_comprehension
@@ -357,7 +356,7 @@ class Rewriter:
                 return [ast.Expr(_hook("store_item", value, owner, index))]
             case ast.Tuple() | ast.List():
                 return self._bind_many(target, value)
-        _refuse(target)
+        raise _refusal(target)
 
     def _bind_many(self, target: ast.Tuple | ast.List, value: ast.expr) -> list[ast.stmt]:
         unpacked = _hook("unpack", value)
@@ -382,7 +381,8 @@ class Rewriter:
         match node.target:
             case ast.Name(id=name):
                 current = self.expr(ast.Name(name, ast.Load()))
-                return self._bind(node.target, _hook("inplace", symbol, current, self.expr(node.value)))
+                new = _hook("inplace", symbol, current, self.expr(node.value))
+                return self._bind(node.target, new)
             case ast.Attribute(value=owner):
                 held = self._temporary()
                 attr = ast.Constant(self._mangle(node.target.attr))
@@ -399,7 +399,7 @@ class Rewriter:
                     _store(key, self._index(index)),
                     ast.Expr(_hook("store_item", new, *names)),
                 ]
-        _refuse(node)
+        raise _refusal(node)
 
     def _annotated(self, node: ast.AnnAssign) -> list[ast.stmt]:
         if node.value is None:
@@ -419,7 +419,7 @@ class Rewriter:
                     hook = _hook("delete_item", self.expr(owner), self._index(index))
                     statements.append(ast.Expr(hook))
                 case _:
-                    _refuse(target)
+                    raise _refusal(target)
         return statements
 
     def _if(self, node: ast.If) -> list[ast.stmt]:
@@ -437,7 +437,7 @@ class Rewriter:
         for item in node.items:
             target = item.optional_vars
             if target is not None and not self._is_plain_target(target):
-                _refuse(node, "a `with` target that is not a local name")
+                raise _refusal(node, "a `with` target that is not a local name")
             items.append(ast.withitem(_hook("context", self.expr(item.context_expr)), target))
         return [ast.With(items, self.body(node.body))]
 
@@ -469,15 +469,15 @@ class Rewriter:
 
     def _function(self, node: ast.FunctionDef) -> list[ast.stmt]:
         if self._is_declared_global(node.name):
-            _refuse(node, "a function defined as a global")
+            raise _refusal(node, "a function defined as a global")
         decorators = [(self._temporary(), self.expr(d)) for d in node.decorator_list]
         self._defaults(node.args)
         _drop_annotations(node)
         node.decorator_list = [_hooks("make_function")]
-        after = [
-            _store(node.name, _hook("call", ast.Name(t, ast.Load()), ast.Name(node.name, ast.Load())))
-            for t, _ in reversed(decorators)
-        ]
+        after = []
+        for name, _ in reversed(decorators):
+            made = ast.Name(node.name, ast.Load())
+            after.append(_store(node.name, _hook("call", ast.Name(name, ast.Load()), made)))
         return [*(_store(t, d) for t, d in decorators), node, *after]
 
     def _import(self, node: ast.Import) -> list[ast.stmt]:
@@ -540,9 +540,7 @@ def _comparison(op: ast.cmpop, left: ast.expr, right: ast.expr) -> ast.expr:
     return _hook("compare", ast.Constant(_COMPARE[type(op)]), left, right)
 
 
-def _hook(
-    name: str, *arguments: ast.expr, keywords: list[ast.keyword] | None = None
-) -> ast.Call:
+def _hook(name: str, *arguments: ast.expr, keywords: list[ast.keyword] | None = None) -> ast.Call:
     return ast.Call(_hooks(name), list(arguments), keywords or [])
 
 
@@ -569,6 +567,6 @@ def _locate(new: _Node, old: ast.AST) -> _Node:
     return ast.fix_missing_locations(ast.copy_location(new, old))
 
 
-def _refuse(node: ast.AST, found: str | None = None) -> NoReturn:
+def _refusal(node: ast.AST, found: str | None = None) -> NotInstrumentable:
     what = found or f"`{type(node).__name__}` has no rule"
-    raise NotInstrumentable(Code.SYNTAX, what, getattr(node, "lineno", 0))
+    return NotInstrumentable(Code.SYNTAX, what, getattr(node, "lineno", 0))

@@ -38,7 +38,7 @@ from janus_lite.runtime.cache import Conversion, ConversionCache
 from janus_lite.runtime.emit import Leave, emit
 from janus_lite.runtime.checks import Call, Difference, first_difference
 from janus_lite.runtime.policy import Policy
-from janus_lite.torch_internals import GLOBAL_STATE_GUARD, is_tracing
+from janus_lite.torch_internals import GLOBAL_STATE_GUARD, is_transforming
 
 _log = logging.getLogger(__name__)
 _dumped = itertools.count(1)
@@ -153,15 +153,20 @@ class SpeculativeFunction:
     def _may_record(self) -> bool:
         if session.is_recording():
             return False
-        if not modes_are_off() or torch.compiler.is_compiling() or is_tracing():
+        if not modes_are_off() or torch.compiler.is_compiling() or is_transforming():
             self._note(Reason(Code.AMBIENT_STATE, "a torch mode, compiler or tracer is active"))
             return False
         reason = self.reasons[-1] if self.reasons else None
         if not self._policy.wants_recording(self._cache.hits, reason):
             if self._policy.verdict is not None:
                 self._note(self._policy.verdict)
+                self._drop_unused()
             return False
         return True
+
+    def _drop_unused(self) -> None:
+        """Graphs that never hit would only cost their guards."""
+        self._cache.keep(lambda conversion: conversion.hits > 0)
 
     def _record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._recorded += 1

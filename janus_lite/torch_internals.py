@@ -19,6 +19,7 @@ __all__ = [
     "dispatch_mode_depth",
     "is_plain",
     "is_tracing",
+    "is_transforming",
     "tensor_guard",
     "without_modes",
 ]
@@ -31,6 +32,7 @@ GLOBAL_STATE_GUARD = _guards.GlobalStateGuard
 function_mode_depth: Callable[[], int] = _C._len_torch_function_stack
 dispatch_mode_depth: Callable[[], int] = _C._len_torch_dispatch_stack
 is_tracing: Callable[[], bool] = _C._is_tracing
+_peek_transform = getattr(getattr(_C, "_functorch", None), "peek_interpreter_stack", None)
 
 # Every function of these namespaces reports to a `TorchFunctionMode`.
 _NAMESPACES = ("_VariableFunctions", "_nn", "_linalg", "_fft", "_special", "_sparse", "_nested")
@@ -40,6 +42,11 @@ TORCH_BUILTINS: frozenset[object] = frozenset(
     for function in (getattr(namespace, name) for name in dir(namespace))
     if isinstance(function, BuiltinFunctionType)
 )
+
+
+def is_transforming() -> bool:
+    """Whether a `torch.func` transform (vmap, grad, ...) is running."""
+    return _peek_transform is not None and _peek_transform() is not None
 
 
 def is_plain(tensor: torch.Tensor) -> bool:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 
 import torch
 
-from janus_lite.torch_internals import dispatch_mode_depth, function_mode_depth
+from janus_lite.torch_internals import dispatch_mode_depth, function_mode_depth, is_tracing
 
 
 def modes_are_off() -> bool:  # hot
-    """Whether no torch function or dispatch mode of anybody is active."""
-    return not (function_mode_depth() or dispatch_mode_depth())
+    """Whether no torch function mode, dispatch mode or tracer of anybody is active."""
+    return not (function_mode_depth() or dispatch_mode_depth() or is_tracing())
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,11 +65,17 @@ class ConversionCache:
         self.entries = (conversion, *kept)
         self._watch_owners(conversion)
 
+    def keep(self, is_worth: Callable[[Conversion], bool]) -> None:
+        """Drop the conversions that are not worth keeping."""
+        kept = tuple(c for c in self.entries if is_worth(c))
+        for conversion in self.entries:
+            if conversion not in kept:
+                self._retire(conversion)
+        self.entries = kept
+
     def clear(self) -> None:
         """Drop everything."""
-        for conversion in self.entries:
-            self._retire(conversion)
-        self.entries = ()
+        self.keep(lambda _: False)
 
     @property
     def hits(self) -> int:

@@ -1,29 +1,37 @@
 """When to record, and when to stop trying.
 
-A recording costs a few imperative calls. A function whose recordings are never hit would pay that
-for ever, so after `patience` recordings without a hit it stays imperative, with the reason that
-stood in the way. A hit gives new patience.
+A recording costs a few imperative calls, so it must be earned. A function starts with a credit of
+`patience` recordings; each recording takes one, each `HITS_PER_RECORDING` hits give one back, never
+above `patience`. Without credit a miss runs imperatively, with the reason that stood in the way.
 """
 
 from __future__ import annotations
 
 from janus_lite.errors import Code, Reason
 
+HITS_PER_RECORDING = 4
+
 
 class Policy:
     """Decides for one function whether the next miss is recorded.
 
     Args:
-        warmup: imperative calls before the first recording is converted, at least 1: the
-            recorded call itself.
-        patience: recordings without a hit after which the function is left alone.
+        warmup: which call is the first to be recorded; 1 is the first.
+        patience: the credit to start with, and the most that can be saved.
+
+    Attributes:
+        verdict: why misses are not recorded now, `None` while there is credit.
     """
 
     def __init__(self, warmup: int, patience: int) -> None:
         self._warmup = warmup
         self._patience = patience
-        self._calls = 0
-        self._fruitless = 0
+        self.forget()
+
+    def forget(self) -> None:
+        """Start anew, as after `reset()`."""
+        self._misses = 0
+        self._credit = float(self._patience)
         self._hits_seen = 0
         self.verdict: Reason | None = None
 
@@ -32,23 +40,18 @@ class Policy:
 
         Args:
             hits: hits of the function so far.
-            last_reason: why the last recording was not converted.
+            last_reason: why the last recording was not converted, when it was not.
         """
-        self._calls += 1
-        if self.verdict is not None or self._calls < self._warmup:
+        self._misses += 1
+        if self._misses < self._warmup:
             return False
-        if hits > self._hits_seen:
-            self._hits_seen, self._fruitless = hits, 0
-        if self._fruitless >= self._patience:
-            self.verdict = last_reason or Reason(
-                Code.MEGAMORPHIC, f"{self._fruitless} graphs in a row were never used again"
-            )
+        earned = max(0, hits - self._hits_seen) / HITS_PER_RECORDING
+        self._hits_seen = hits
+        self._credit = min(self._patience, self._credit + earned)
+        if self._credit < 1:
+            found = f"{self._patience} recordings gave graphs that are hardly ever used again"
+            self.verdict = last_reason or Reason(Code.MEGAMORPHIC, found)
             return False
-        self._fruitless += 1
+        self._credit -= 1
+        self.verdict = None
         return True
-
-    def forget(self) -> None:
-        """Start anew, as after `reset()`."""
-        self.__init__(self._warmup, self._patience)  # type: ignore[misc]
-
-

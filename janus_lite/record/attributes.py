@@ -63,7 +63,7 @@ def load(session: Session, owner: Any, name: str) -> Any:
         return _load_by_getattribute(session, owner, name, getter)
     if getter_class in _GENERIC_OWNERS:
         return _load_generic(session, owner, name)
-    if is_a(owner, tuple) and type(raw := class_attribute(cls, name)) is _TUPLE_GETTER:
+    if is_a(owner, tuple) and type(raw := session.heap.class_attribute(cls, name)[1]) is _TUPLE_GETTER:
         session.heap.element(owner, raw.__reduce__()[1][0])
         return getattr(owner, name)
     found = getattr(owner, name)
@@ -228,12 +228,12 @@ def _load_from_class(session: Session, owner: type, name: str) -> Any:
     in_meta, _ = session.heap.class_attribute(meta, name)
     found_in, raw = session.heap.class_attribute(owner, name)
     if is_a(getter, types.FunctionType) or (
-        found_in is None and is_a(class_attribute(meta, "__getattr__"), types.FunctionType)
+        found_in is None and is_a(session.heap.class_attribute(meta, "__getattr__")[1], types.FunctionType)
     ):
         session.stop(Code.UNKNOWN_CALL, f"metaclass attribute access on `{owner.__qualname__}`")
         return getattr(owner, name)
     if found_in is None or in_meta not in (None, type, object):
-        return getattr(owner, name)
+        return _load_from_metaclass(session, owner, name, in_meta, found_in is not None)
     if is_a(raw, torch.Tensor):
         return _constant(session, raw, f"{owner.__qualname__}.{name}")
     if _is_c_level(type(raw)):
@@ -248,6 +248,23 @@ def _load_from_class(session: Session, owner: type, name: str) -> Any:
     return _constant(session, raw, f"{owner.__qualname__}.{name}")
 
 
+def _load_from_metaclass(
+    session: Session, owner: type, name: str, in_meta: type | None, is_shadowed: bool
+) -> Any:
+    """What the class's own class provides: `__name__` and the like, or a user's metaclass."""
+    label = f"{owner.__qualname__}.{name}"
+    raw = None if in_meta is None else class_dict(in_meta)[name]
+    if is_a(raw, (types.FunctionType, types.NoneType, *_CALLABLE_DESCRIPTORS)) and not is_shadowed:
+        return getattr(owner, name)
+    if in_meta in (type, object) and name != "__dict__":
+        session.heap.pin(owner, owner.__qualname__)
+        value = getattr(owner, name)
+        session.heap.field(owner, name, value)
+        return value
+    if is_shadowed or hasattr(type(raw), "__get__"):
+        session.stop(Code.UNKNOWN_CALL, f"metaclass attribute access on `{owner.__qualname__}`")
+        return getattr(owner, name)
+    return _constant(session, raw, label)
 
 
 def _is_c_level(cls: type) -> bool:

@@ -126,11 +126,12 @@ def _call_partial(
 
 def _call_memo(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
     """An `lru_cache`: the guard calls it again, once, just as eager would have."""
-    if kwargs or not all(_is_getter_argument(session, a) for a in args):
-        return call(session, function.__wrapped__, args, kwargs)
+    if not all(_is_getter_argument(session, a) for a in (*args, *kwargs.values())):
+        return _unknown(session, function, args, kwargs)
     with _Leaf(session):
-        result = function(*args)
-    session.heap.recall(function, args, result)
+        result = function(*args, **kwargs)
+    getter = functools.partial(function, **kwargs) if kwargs else function
+    session.heap.recall(getter, args, result)
     if type(result) not in SCALARS:
         session.heap.pin(result, f"{function.__qualname__}(...)")
     return result
@@ -203,7 +204,7 @@ def _construct(session: Session, cls: type, args: Arguments, kwargs: Keywords) -
         return _call_leaf(session, cls, Contract.INSPECT, args, kwargs)
     if issubclass(cls, BaseException) or issubclass(cls, enum.Enum) or _is_namedtuple(cls):
         return _call_leaf(session, cls, Contract.INSPECT, args, kwargs)
-    meta_call = attributes.class_attribute(type(cls), "__call__")
+    meta_call = session.heap.class_attribute(type(cls), "__call__")[1]
     if is_a(meta_call, types.FunctionType):
         return call(session, meta_call, (cls, *args), kwargs)
     if issubclass(cls, torch.Tensor) or meta_call is not type.__dict__["__call__"]:
@@ -507,7 +508,7 @@ def _leaf_argument(session: Session, value: Any) -> Any:
         return value
     if type(value) in RUN_LOCAL_TYPES or type(value) in VALUE_TYPES:
         return value if session.heap.source_of(value) is None else _UNKNOWN
-    iterate = attributes.class_attribute(type(value), "__iter__")
+    iterate = session.heap.class_attribute(type(value), "__iter__")[1]
     if is_a(iterate, types.FunctionType):
         return session.iterate(value)
     if is_a(value, list | tuple | dict | set | frozenset | deque):
@@ -608,7 +609,7 @@ def _vars(session: Session, function: Any, args: Arguments, kwargs: Keywords) ->
 def _len(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
     (value,) = args
     if is_a(value, list | tuple | dict | set | frozenset) or is_a(value, deque):
-        method = attributes.class_attribute(type(value), "__len__")
+        method = session.heap.class_attribute(type(value), "__len__")[1]
         if not is_a(method, types.FunctionType):
             session.heap.length(value)
             return len(value)
@@ -668,10 +669,10 @@ def _isinstance(session: Session, function: Any, args: Arguments, kwargs: Keywor
         meta = type(cls)
         if meta is type or not is_a(cls, type):
             continue
-        check = attributes.class_attribute(meta, "__instancecheck__")
+        check = session.heap.class_attribute(meta, "__instancecheck__")[1]
         if is_a(check, types.FunctionType):
             session.heap.recall(abc.get_cache_token, (), abc.get_cache_token())
-    if is_a(attributes.class_attribute(type(value), "__getattribute__"), types.FunctionType):
+    if is_a(session.heap.class_attribute(type(value), "__getattribute__")[1], types.FunctionType):
         with _Leaf(session):  # `__class__` would be read through user code
             return issubclass(type(value), classes)
     with _Leaf(session):
@@ -712,7 +713,7 @@ def _note_plain_data(session: Session, value: Any, seen: set[int]) -> bool:
         return all([_note_plain_data(session, v, seen) for v in value])
     state = instance_dict(value)
     copiers = ("__deepcopy__", "__copy__", "__getstate__", "__reduce__", "__getnewargs__")
-    own = [attributes.class_attribute(type(value), name) for name in copiers]
+    own = [session.heap.class_attribute(type(value), name)[1] for name in copiers]
     if state is None or any(is_a(method, types.FunctionType) for method in own):
         return False
     table = attributes.load_without_fallback(session, value, "__dict__")

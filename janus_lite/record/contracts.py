@@ -172,16 +172,18 @@ VALUE_TYPES: tuple[type, ...] = (
 )  # fmt: skip
 DENIED_METHODS = frozenset({"__reduce__", "__reduce_ex__", "__sizeof__"})
 
-# Iterators and views made in the run: stepping them changes nothing outside.
-RUN_LOCAL_TYPES: tuple[type, ...] = (
+# Iterators and views. Made in the run, stepping them changes nothing outside; one that lives outside
+# moves on, or shows another container, and no guard can tell.
+ITERATORS: tuple[type, ...] = (
     zip, map, filter, enumerate, reversed, type(reversed([])), type(reversed({})), type(iter([])), type(iter(())), type(iter({})),
     type(iter({}.values())), type(iter({}.items())), type(iter(range(0))), type(iter("")),
     type(iter(set())), type({}.keys()), type({}.values()), type({}.items()),
     type(i for i in ()), type(iter(OrderedDict())), type(OrderedDict().values()),
     type(OrderedDict().items()), type(OrderedDict().keys()),
     *(c for c in vars(itertools).values() if isinstance(c, type)),
-    super, property, staticmethod, classmethod, MappingProxyType,
+    MappingProxyType,
 )  # fmt: skip
+RUN_LOCAL_TYPES: tuple[type, ...] = (*ITERATORS, super, property, staticmethod, classmethod)
 
 
 # ------------------------------------------------------------------------ Python functions

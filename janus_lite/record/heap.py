@@ -17,7 +17,8 @@ from typing import Any
 
 import torch
 
-from janus_lite.errors import Site
+from janus_lite.errors import Code, Site
+from janus_lite.record.contracts import ITERATORS
 from janus_lite.record.effects import WriteLog
 from janus_lite.record.kinds import is_a
 from janus_lite.record.source import (
@@ -52,6 +53,8 @@ SCALARS: frozenset[type] = frozenset(
         torch.Size,
     }
 )
+# Equal means identical for these: no sign of zero, no NaN, no `__eq__` of the user.
+_PLAIN_MEMBERS = (int, bool, str, bytes, type(None))
 _SEQUENCES = (list, tuple, deque)
 _IDENTITY = (
     type,
@@ -102,7 +105,7 @@ def _never_raises(method: Callable[..., Any]) -> Callable[..., Any]:
         try:
             return method(self, *args)
         except Exception as error:
-            self._fail(f"{method.__name__}: {type(error).__name__}: {error}")
+            self._stop(Code.INTERNAL, f"{method.__name__}: {type(error).__name__}: {error}")
             return None
 
     return guarded
@@ -115,8 +118,7 @@ class Heap:
         add_input: called with each outside tensor and its source, once per tensor.
         input_source: the source of an outside tensor, `None` for others.
         site: returns the user's current line.
-        fail: called with a description when the analysis itself fails.
-        fail_write: called when the run reads a container that it has changed.
+        stop: gives up on the trace: no guard can check what was read.
         writes: what the run has stored outside so far.
         relaxed: places where another object of the same class may stand.
     """
@@ -126,14 +128,12 @@ class Heap:
         add_input: Callable[[torch.Tensor, Source], None],
         input_source: Callable[[torch.Tensor], Source | None],
         site: Callable[[], Site | None],
-        fail: Callable[[str], None],
-        fail_write: Callable[[str], None],
+        stop: Callable[[Code, str], None],
         writes: WriteLog,
         relaxed: frozenset[str],
     ) -> None:
         self._relaxed = relaxed
-        self._fail = fail
-        self._fail_write = fail_write
+        self._stop = stop
         self._writes = writes
         self._add_input = add_input
         self._input_source = input_source
@@ -147,6 +147,11 @@ class Heap:
         self._typed: set[int] = set()
         self._instance_dicts: dict[int, tuple[object, Pinned]] = {}
         self.reads: list[Read] = []
+
+    def release(self) -> None:
+        """Forget every object."""
+        for table in (self._marks, self._pins, self._steps, self._class_reads):
+            table.clear()
 
     # -------------------------------------------------------------- identity
 
@@ -181,6 +186,8 @@ class Heap:
             elif first is not source:
                 self._read(ReadKind.SAME, source, True, first)
             return
+        if kind in ITERATORS:
+            self._stop(Code.OUTSIDE_ITERATOR, f"reads the {kind.__qualname__} {source}")
         if _has_identity(kind) or self._is_held(source):
             is_root = is_a(value, torch.nn.Module) and not _is_submodule(source)
             self._read(ReadKind.IS, source, self.pin(value, str(source), is_root))
@@ -367,11 +374,28 @@ class Heap:
             self.mark(found, self.step(Field, source, name))
 
     @_never_raises
+    def tensor_attribute(self, tensor: torch.Tensor, name: str) -> None:
+        """Note whether an outside tensor carries a Python attribute of its own."""
+        source = self._input_source(tensor)
+        if source is None:
+            return
+        if name in (instance_dict(tensor) or {}):
+            self._stop(Code.UNKNOWN_OBJECT, f"the Python attribute `.{name}` of the outside tensor {source}")
+        else:
+            self._read(ReadKind.ABSENT, self.step(InstanceDict, source), None, name)
+
+    @_never_raises
     def referent(self, reference: object, value: object) -> None:
         """Note what an outside weak reference refers to."""
         source = self.source_of(reference)
-        if source is not None:
-            self.mark(value, self.step(Referent, source))
+        if source is None:
+            return
+        place = self.step(Referent, source)
+        if type(value) not in SCALARS and not is_a(value, torch.Tensor):
+            if not self.pin(value, str(place), is_weak=True).is_weak:
+                self._stop(Code.UNKNOWN_OBJECT, f"{place} is also reached without a weak reference")
+            self._read(ReadKind.TYPE, place, type(value))  # `None` once it is dead
+        self.mark(value, place)
 
     @_never_raises
     def recall(
@@ -385,7 +409,7 @@ class Heap:
 
     def _refuse_changed(self, value: object, source: Source) -> None:
         if self._writes.is_changed(value):
-            self._fail_write(f"reads all of `{source}` after changing it")
+            self._stop(Code.OUTSIDE_WRITE, f"reads all of `{source}` after changing it")
 
     @_never_raises
     def length(self, value: object) -> None:
@@ -430,7 +454,8 @@ class Heap:
         if is_a(value, dict):
             self.mapping(source, value)
         elif is_a(value, set | frozenset):
-            self._read(ReadKind.MEMBERS, source, frozenset(value))
+            self.members(source, value)
+            self._read(ReadKind.KEYS, source, tuple(value))  # the order of iteration
         else:
             self.sequence(source, value)  # type: ignore[arg-type]
 
@@ -459,13 +484,20 @@ class Heap:
             return all([self.snapshot(v) for v in value])
         if is_a(value, set | frozenset):
             if source is not None:
-                self._refuse_changed(value, source)
                 self._snapshots.add(id(value))
-                self._read(ReadKind.MEMBERS, source, frozenset(value))
+                self.members(source, value)
             return all(type(v) in SCALARS or is_a(v, _IDENTITY) for v in value)
         if is_a(value, slice):
             return all([self.snapshot(p) for p in (value.start, value.stop, value.step)])
         return False
+
+    @_never_raises
+    def members(self, source: Source, value: set[object] | frozenset[object]) -> None:
+        """Note what an outside set holds."""
+        self._refuse_changed(value, source)
+        if not all(type(v) in _PLAIN_MEMBERS or is_a(v, _IDENTITY) for v in value):
+            self._stop(Code.UNKNOWN_OBJECT, f"members of `{source}`: neither text, integers nor classes or functions")
+        self._read(ReadKind.MEMBERS, source, frozenset(value))
 
     @_never_raises
     def sequence(self, source: Source, value: Iterable[object]) -> None:

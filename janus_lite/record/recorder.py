@@ -62,9 +62,11 @@ def record(
                     result = _run(session, function, args, kwargs, owner)
             else:
                 result = _run(session, function, args, kwargs, owner)
+        enter(outer)
+        return result, _finish(session, result, time.perf_counter() - started)
     finally:
         enter(outer)
-    return result, _finish(session, result, time.perf_counter() - started)
+        session.release()
 
 
 def _finish(session: Session, result: object, seconds: float) -> Trace:

@@ -80,8 +80,7 @@ class Session:
             self.tape.add_input,
             self.tape.input_source,
             self.site,
-            partial(self.stop, Code.INTERNAL),
-            partial(self.stop, Code.OUTSIDE_WRITE),
+            self.stop,
             self.writes,
             relaxed,
         )
@@ -133,6 +132,13 @@ class Session:
         for variable, depth in self.open_variables.items():
             if depth:
                 self.stop(Code.OUTSIDE_WRITE, f"sets the context variable `{variable.name}`")
+
+    def release(self) -> None:
+        """Let go of the user's objects at once: they must live no longer than without a recording."""
+        self.heap.release()
+        self.tape.release()
+        self.writes = WriteLog()
+        self._fresh_functions.clear()
 
     def own_work(self) -> OwnWork:
         """A `with` block in which any library code may run: it is ours, or all it reads is noted."""

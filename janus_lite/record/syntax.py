@@ -255,7 +255,7 @@ def _default_item(session: Session, owner: defaultdict[Any, Any], key: Any) -> A
 
 
 def _load_class_item(session: Session, owner: type, key: Any) -> Any:
-    method = attributes.class_attribute(type(owner), "__getitem__")
+    method = session.heap.class_attribute(type(owner), "__getitem__")[1]
     if is_a(method, types.FunctionType) and method.__module__ != "enum":
         return session.call(method, (owner, key), {})
     session.leaves += 1
@@ -391,7 +391,7 @@ def test(session: Session, value: Any) -> bool:
     for name in ("__bool__", "__len__"):
         if (method := _python_method(session, value, name)) is not None:
             return bool(session.call(method, (value,), {}))
-        if not _is_plain(value) and attributes.class_attribute(type(value), name) is not None:
+        if not _is_plain(value) and session.heap.class_attribute(type(value), name)[1] is not None:
             break
     return bool(value)
 

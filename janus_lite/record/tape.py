@@ -85,6 +85,11 @@ class Tape:
         self.inputs.append(Input(ref, source, meta))
         self.examples.append(tensor)
 
+    def release(self) -> None:
+        """Forget every tensor and argument."""
+        for kept in (self.inputs, self.examples, self.operations):
+            kept.clear()
+
     def finish(self) -> None:
         """Stop when the run changed what an outside tensor looks like."""
         for item, tensor in zip(self.inputs, self.examples, strict=True):

@@ -51,6 +51,7 @@ class WriteLog:
         self.stores: list[Store] = []
         self._places: set[tuple[int, object]] = set()
         self._changed: set[int] = set()
+        self._rewritten: set[int] = set()
         self._keep: list[object] = []
 
     def add(self, store: Store) -> None:
@@ -67,9 +68,18 @@ class WriteLog:
         self._changed.add(id(container))
         self._keep.append(container)
 
+    def rewritten(self, container: object) -> None:
+        """Remember that any place of a container may hold the run's own value."""
+        self._rewritten.add(id(container))
+        self.changed(container)
+
     def is_written(self, container: object, key: object) -> bool:
         """Whether the run itself has set this place."""
         return bool(self._changed) and (id(container), key) in self._places
+
+    def is_rewritten(self, container: object) -> bool:
+        """Whether no place of the container tells anything about the outside any more."""
+        return id(container) in self._rewritten
 
     def is_changed(self, container: object) -> bool:
         """Whether the run has changed the container."""

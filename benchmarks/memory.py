@@ -11,12 +11,13 @@ Example:
 
 from __future__ import annotations
 
+import json
+import tempfile
 from collections.abc import Callable
+from pathlib import Path
 
 import torch
 from torch.profiler import ProfilerActivity, profile
-
-from benchmarks.timing import no_garbage_collection
 
 
 def peak_bytes(fn: Callable[[], object], device: str) -> int:
@@ -39,20 +40,32 @@ def _cuda_peak(fn: Callable[[], object]) -> int:
 
 
 def _cpu_peak(fn: Callable[[], object]) -> int:
-    # A collection meanwhile would free what was live before, and hide as much of the peak.
-    with (
-        no_garbage_collection(),
-        profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler,
-    ):
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         result = fn()
     del result
-    steps = [
-        (event.start_ns(), event.nbytes())
-        for event in profiler.profiler.kineto_results.events()
-        if event.name() == "[memory]"
-    ]
-    live = peak = 0
-    for _, nbytes in sorted(steps, key=lambda step: step[0]):
-        live += nbytes
-        peak = max(peak, live)
+    live: dict[int, int] = {}
+    held = peak = 0
+    for address, size in _memory_events(profiler):
+        if size > 0:
+            live[address] = size
+            held += size
+            peak = max(peak, held)
+        else:
+            # Not in `live`: allocated before, hence never counted.
+            held -= live.pop(address, 0)
     return peak
+
+
+def _memory_events(profiler: profile) -> list[tuple[int, int]]:
+    """Return address and size of each allocation, and of each release with a size below zero.
+
+    The trace is the one public place where the profiler names addresses. They are needed: it
+    remembers sizes from earlier sessions and reports releases of other blocks with them.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "trace.json"
+        profiler.export_chrome_trace(str(path))
+        events = json.loads(path.read_text(encoding="utf-8"))["traceEvents"]
+    found = [event for event in events if event.get("name") == "[memory]"]
+    found.sort(key=lambda event: float(event["ts"]))
+    return [(int(event["args"]["Addr"]), int(event["args"]["Bytes"])) for event in found]

@@ -29,3 +29,15 @@ def test_what_was_live_before_does_not_count() -> None:
     kept = torch.ones(1_000)
 
     assert peak_bytes(lambda: kept.relu_(), "cpu") == 0
+
+
+def test_releasing_what_was_live_before_hides_nothing() -> None:
+    # The first measurement makes the profiler remember the sizes of these very addresses.
+    kept: list[Tensor] = []
+    peak_bytes(lambda: kept.extend(allocate(*[4_096] * 8)), "cpu")
+
+    def run() -> list[Tensor]:
+        kept.clear()
+        return allocate(1_000)
+
+    assert peak_bytes(run, "cpu") == 1_000

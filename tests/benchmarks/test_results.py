@@ -23,9 +23,14 @@ from benchmarks.results import (
 pytestmark = pytest.mark.tiny
 
 
-def row(variant: str = "janus", *, accuracy: str = "bitwise", **figures: float) -> Row:
-    known = {"median_s": 1e-3, "speedup": 2.0, "speedup_low": 1.9, "speedup_high": 2.1}
-    known.update(figures)
+def row(
+    variant: str = "janus",
+    *,
+    accuracy: str = "bitwise",
+    speedup: float = 2.0,
+    speedup_low: float = 1.9,
+    speedup_high: float = 2.1,
+) -> Row:
     return Row(
         id=f"bench_x::bench[{variant}]",
         suite="micro",
@@ -33,7 +38,10 @@ def row(variant: str = "janus", *, accuracy: str = "bitwise", **figures: float) 
         variant=variant,
         device="cpu",
         accuracy=accuracy,
-        **known,  # type: ignore[arg-type] - mypy cannot see the names
+        median_s=1e-3,
+        speedup=speedup,
+        speedup_low=speedup_low,
+        speedup_high=speedup_high,
     )
 
 

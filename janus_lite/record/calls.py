@@ -463,7 +463,7 @@ def _change_container(
     repeated = type(bound) in _REPEATED_METHODS and name in _REPEATED_METHODS[type(bound)]
     if repeated and not kwargs and all(_can_repeat(session, a) for a in args):
         session.store(StoreKind.METHOD, bound, name, *args)
-        session.writes.changed(bound)
+        session.writes.rewritten(bound)
     else:
         source = session.heap.source_of(bound)
         session.stop(Code.OUTSIDE_WRITE, f"`{source}.{name}(...)` changes an outside container")

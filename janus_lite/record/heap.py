@@ -254,6 +254,9 @@ class Heap:
         """Note that `table[key]`, at `owner`, was read; an absent key is a fact as well."""
         if self._writes.is_written(table, key):
             return
+        if self._writes.is_rewritten(table):
+            self._fail_write(f"reads `{owner}` after a method changed it")
+            return
         get = dict.get if is_a(table, dict) else type(table).get
         value = get(table, key, _MISSING)
         if value is _MISSING:

@@ -99,7 +99,9 @@ class ConversionCache:
                 for one in gone:
                     owner._retire(one)
 
-        sources = (r.source for r in conversion.program.assumptions.heap)
+        assumptions = conversion.program.assumptions
+        reads = (*assumptions.arguments, *assumptions.heap)
+        sources = (place for r in reads for place in (r.source, r.expected))
         weak = {id(s): s for s in sources if isinstance(s, Pinned) and s.is_weak}
         owners = [source.value for source in weak.values()]
         self._watches[key] = [weakref.ref(owner, drop) for owner in owners if owner is not None]

@@ -102,7 +102,9 @@ def _recalls(value: Any, read: Read) -> bool:
 
 
 _CHECKS: dict[ReadKind, Callable[[Any, Any], object]] = {
-    ReadKind.IS: lambda value, read: value is read.expected.value,
+    ReadKind.IS: lambda value, read: (
+        value is read.expected.value and not (read.expected.is_weak and value is None)
+    ),
     ReadKind.EQUALS: lambda value, read: is_equal(value, read.expected),
     ReadKind.TYPE: lambda value, read: type(value) is read.expected,
     ReadKind.ABSENT: _is_absent,

@@ -143,7 +143,10 @@ class GuardEmitter:
 
     def _is(self, read: Read) -> str:
         assert isinstance(read.expected, Pinned)
-        return f"{self.loader.load(read.source)} is {self.loader.load(read.expected)}"
+        value, expected = self.loader.load(read.source), self.loader.load(read.expected)
+        # Both may be gone by now: a dead weak reference gives None.
+        alive = f" and {expected} is not None" if read.expected.is_weak else ""
+        return f"{value} is {expected}{alive}"
 
     def _equals_read(self, read: Read) -> str:
         return self._equals(self.loader.load(read.source), read.expected)

@@ -10,7 +10,6 @@ import builtins
 import operator
 import sys
 import types
-from collections.abc import Callable
 from typing import Any
 
 from janus_lite.errors import Code
@@ -27,6 +26,7 @@ class Hooks:
 
     @staticmethod
     def call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
+        """`function(*args, **kwargs)`."""
         session = current()
         if session is None:
             return function(*args, **kwargs)
@@ -34,6 +34,7 @@ class Hooks:
 
     @staticmethod
     def load_global(name: str) -> Any:
+        """The global or builtin `name`."""
         table = sys._getframe(1).f_globals
         session = current()
         if session is not None:
@@ -49,6 +50,7 @@ class Hooks:
 
     @staticmethod
     def load_globals() -> dict[str, Any]:
+        """`globals()`."""
         table = sys._getframe(1).f_globals
         session = current()
         if session is not None:
@@ -57,6 +59,7 @@ class Hooks:
 
     @staticmethod
     def store_global(value: Any, name: str) -> None:
+        """`name = value` for a global."""
         session = current()
         if session is not None:
             session.stop(Code.OUTSIDE_WRITE, f"assigns the global `{name}`")
@@ -64,11 +67,13 @@ class Hooks:
 
     @staticmethod
     def load_attr(owner: Any, name: str) -> Any:
+        """`owner.name`."""
         session = current()
         return getattr(owner, name) if session is None else attributes.load(session, owner, name)
 
     @staticmethod
     def store_attr(value: Any, owner: Any, name: str) -> None:
+        """`owner.name = value`."""
         session = current()
         if session is None:
             setattr(owner, name, value)
@@ -77,6 +82,7 @@ class Hooks:
 
     @staticmethod
     def delete_attr(owner: Any, name: str) -> None:
+        """`del owner.name`."""
         session = current()
         if session is None:
             delattr(owner, name)
@@ -85,11 +91,13 @@ class Hooks:
 
     @staticmethod
     def load_item(owner: Any, key: Any) -> Any:
+        """`owner[key]`."""
         session = current()
         return owner[key] if session is None else syntax.load_item(session, owner, key)
 
     @staticmethod
     def store_item(value: Any, owner: Any, key: Any) -> None:
+        """`owner[key] = value`."""
         session = current()
         if session is None:
             owner[key] = value
@@ -98,6 +106,7 @@ class Hooks:
 
     @staticmethod
     def delete_item(owner: Any, key: Any) -> None:
+        """`del owner[key]`."""
         session = current()
         if session is None:
             del owner[key]
@@ -106,6 +115,7 @@ class Hooks:
 
     @staticmethod
     def binary(symbol: str, left: Any, right: Any) -> Any:
+        """`left <symbol> right`."""
         session = current()
         if session is None:
             return syntax._BINARY[symbol][0](left, right)
@@ -113,6 +123,7 @@ class Hooks:
 
     @staticmethod
     def inplace(symbol: str, left: Any, right: Any) -> Any:
+        """`left <symbol>= right`, the value to be bound."""
         session = current()
         if session is None:
             return syntax._INPLACE[symbol](left, right)
@@ -120,6 +131,7 @@ class Hooks:
 
     @staticmethod
     def unary(symbol: str, value: Any) -> Any:
+        """`<symbol> value`."""
         session = current()
         if session is None:
             return syntax._UNARY[symbol][0](value)
@@ -127,6 +139,7 @@ class Hooks:
 
     @staticmethod
     def compare(symbol: str, left: Any, right: Any) -> Any:
+        """`left <symbol> right` for the six rich comparisons."""
         session = current()
         if session is None:
             return syntax._COMPARE[symbol][0](left, right)
@@ -134,11 +147,13 @@ class Hooks:
 
     @staticmethod
     def identical(left: Any, right: Any) -> bool:
+        """`left is right`."""
         session = current()
         return left is right if session is None else syntax.identical(session, left, right)
 
     @staticmethod
     def contains(item: Any, container: Any) -> bool:
+        """`item in container`."""
         session = current()
         if session is None:
             return operator.contains(container, item)
@@ -146,16 +161,19 @@ class Hooks:
 
     @staticmethod
     def test(value: Any) -> bool:
+        """The truth of `value` where it is only tested."""
         session = current()
         return bool(value) if session is None else syntax.test(session, value)
 
     @staticmethod
     def operand(value: Any) -> Any:
+        """`value` where it is tested and may also be the result of `and` or `or`."""
         session = current()
         return value if session is None else syntax.operand(session, value)
 
     @staticmethod
     def iterate(value: Any) -> Any:
+        """What a `for` loop steps through."""
         session = current()
         return value if session is None else syntax.iterate(session, value)
 
@@ -163,43 +181,51 @@ class Hooks:
 
     @staticmethod
     def iterate_unpacking(value: Any) -> Any:
+        """What a `for` loop steps through that unpacks each element."""
         session = current()
         return value if session is None else syntax.iterate_unpacking(session, value)
 
     @staticmethod
     def unpack(value: Any) -> Any:
+        """What is unpacked by an assignment."""
         session = current()
         return value if session is None else syntax.unpack(session, value)
 
     @staticmethod
     def spread_mapping(value: Any) -> Any:
+        """What is passed as `**value`."""
         session = current()
         return value if session is None else syntax.spread_mapping(session, value)
 
     @staticmethod
     def formatted(value: Any) -> Any:
+        """What an f-string formats."""
         session = current()
         return value if session is None else syntax.formatted(session, value)
 
     @staticmethod
     def context(manager: Any) -> Any:
+        """The manager of a `with` statement."""
         session = current()
         return manager if session is None else syntax.context(session, manager)
 
     @staticmethod
     def enter_try() -> None:
+        """The body of a `try` begins."""
         session = current()
         if session is not None and not is_library_file(sys._getframe(1).f_code.co_filename):
             session.tape.try_depth += 1
 
     @staticmethod
     def leave_try() -> None:
+        """The body of a `try` ends."""
         session = current()
         if session is not None and not is_library_file(sys._getframe(1).f_code.co_filename):
             session.tape.try_depth -= 1
 
     @staticmethod
     def make_function(function: types.FunctionType) -> types.FunctionType:
+        """A `def` or `lambda` has made a function."""
         # The function may escape, so it gets its own code back; a call makes its twin.
         function.__code__ = TWINS.originals[id(function.__code__)]
         session = current()
@@ -208,13 +234,21 @@ class Hooks:
         return function
 
     @staticmethod
-    def import_module(name: str, is_aliased: bool) -> Any:
+    def import_root(name: str) -> Any:
+        """`import root.inner`, which binds `root`."""
         Hooks._note_import(name)
-        module = __import__(name)
-        return sys.modules[name] if is_aliased else module
+        return __import__(name)
+
+    @staticmethod
+    def import_module(name: str) -> Any:
+        """`import root.inner as other`, which binds `root.inner`."""
+        Hooks._note_import(name)
+        __import__(name)
+        return sys.modules[name]
 
     @staticmethod
     def import_from(module: str, name: str, level: int) -> Any:
+        """`from module import name`."""
         frame = sys._getframe(1)
         Hooks._note_import("." * level + module)
         session = current()
@@ -238,10 +272,9 @@ class Hooks:
             return
         if not name.startswith(".") and name in sys.modules:
             owner = session.heap.pin(sys.modules, "sys.modules")
-            session.heap.entry(owner, sys.modules, name)  # type: ignore[arg-type]
+            session.heap.entry(owner, sys.modules, name)
         elif not name.startswith("."):
             session.stop(Code.HOST_EFFECT, f"imports `{name}` for the first time")
-
 
 
 TWINS = TwinCache(Hooks())

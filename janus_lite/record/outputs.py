@@ -11,6 +11,7 @@ import enum
 import types
 from collections import OrderedDict, defaultdict, deque
 from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 
@@ -92,8 +93,9 @@ class OutputPlanner:
         """Return the store with plans in place of its values."""
         return replace(store, values=tuple(map(self.plan, store.values)))
 
-    def _build(self, value: object) -> object:
+    def _build(self, value: Any) -> object:
         cls = type(value)
+        extra: object
         if is_a(value, slice):
             return Built(cls, None, tuple(map(self.plan, (value.start, value.stop, value.step))))
         if is_a(value, set | frozenset):
@@ -153,9 +155,8 @@ def _has_builtin_iteration(cls: type, *bases: type) -> bool:
     layout = cls.__base__
     while layout is not None and layout.__flags__ & (1 << 9) and layout not in bases:
         layout = layout.__base__
-    return cls in bases or layout in bases or cls is defaultdict or "structseq" in str(type(cls)) or (
-        hasattr(cls, "n_sequence_fields")
-    )
+    is_builtin = cls in bases or layout in bases or cls is defaultdict
+    return is_builtin or "structseq" in str(type(cls)) or hasattr(cls, "n_sequence_fields")
 
 
 def _is_plain_object(cls: type) -> bool:

@@ -18,6 +18,7 @@ import sys
 from collections.abc import Iterator
 from functools import lru_cache
 from types import CodeType
+from typing import Any
 
 from janus_lite.errors import Code
 
@@ -92,9 +93,9 @@ def _candidates(code: CodeType) -> Iterator[FunctionNode]:
     except SyntaxError:
         return
     ast.increment_lineno(tree, start - 1 - indented)
-    for node in ast.walk(tree):
-        if isinstance(node, ast.FunctionDef) and node.name == code.co_name:
-            yield node
+    for found in ast.walk(tree):
+        if isinstance(found, ast.FunctionDef) and found.name == code.co_name:
+            yield found
             return
 
 
@@ -219,7 +220,7 @@ def _scope(statement: ast.stmt, code: CodeType) -> ast.stmt:
     if not is_method and code.co_name not in code.co_freevars and code.co_name.isidentifier():
         body.insert(0, ast.Global([code.co_name]))  # a function knows itself as a global
     if owner is not None:
-        inner = body if is_method else [_function("__janus_method__", body)]
+        inner: list[ast.stmt] = body if is_method else [_function("__janus_method__", body)]
         body = [ast.ClassDef(owner, [], [], inner, [], **_type_params())]
         if owner not in code.co_freevars:  # and so does its class
             body.insert(0, ast.Global([owner]))
@@ -233,7 +234,7 @@ def _function(name: str, body: list[ast.stmt]) -> ast.FunctionDef:
     return ast.FunctionDef(name, arguments, body, [], **_type_params())
 
 
-def _type_params() -> dict[str, list[ast.expr]]:
+def _type_params() -> dict[str, Any]:
     return {"type_params": []} if sys.version_info >= (3, 12) else {}
 
 

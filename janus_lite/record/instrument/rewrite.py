@@ -484,8 +484,9 @@ class Rewriter:
         statements: list[ast.stmt] = []
         for alias in node.names:
             bound = alias.asname or alias.name.partition(".")[0]
+            binds_inner = alias.asname is not None
             hook = _hook(
-                "import_module", ast.Constant(alias.name), ast.Constant(alias.asname is not None)
+                "import_module" if binds_inner else "import_root", ast.Constant(alias.name)
             )
             statements += self._bind(ast.Name(bound, ast.Store()), hook)
         return statements

@@ -70,11 +70,7 @@ _PURE_FUNCTIONS: tuple[object, ...] = (
     operator.index,
     *(getattr(np, n) for n in "lcm gcd prod ceil floor sqrt log log2 exp abs".split()),
     # exceptions are values until they are raised
-    *(
-        e
-        for e in vars(builtins).values()
-        if isinstance(e, type) and issubclass(e, BaseException)
-    ),
+    *(e for e in vars(builtins).values() if isinstance(e, type) and issubclass(e, BaseException)),
 )
 _INSPECT_FUNCTIONS: tuple[object, ...] = (
     *(getattr(builtins, name) for name in _INSPECT_BUILTINS),
@@ -95,19 +91,21 @@ def _getters() -> tuple[object, ...]:
     is_grad_enabled is_inference_mode_enabled is_autocast_enabled get_autocast_dtype
     is_autocast_cache_enabled get_default_dtype is_anomaly_enabled get_num_threads
     are_deterministic_algorithms_enabled is_deterministic_algorithms_warn_only_enabled
-    is_autocast_cpu_enabled get_autocast_cpu_dtype get_autocast_gpu_dtype is_anomaly_check_nan_enabled
+    is_autocast_cpu_enabled get_autocast_cpu_dtype get_autocast_gpu_dtype
+    is_anomaly_check_nan_enabled
     """.split()
     private = """
     _get_tracing_state _is_tracing _get_cudnn_enabled _get_mkldnn_enabled _get_flash_sdp_enabled
     _get_mem_efficient_sdp_enabled _get_math_sdp_enabled _get_cudnn_sdp_enabled _get_cudnn_benchmark
     _get_cudnn_deterministic _get_deterministic_algorithms _are_functorch_transforms_active
-    _is_torch_function_enabled _get_nested_int _functorch.peek_interpreter_stack _has_cuda _cuda_getDeviceCount
-    _is_any_autocast_enabled _get_cublas_allow_tf32 _get_cudnn_allow_tf32 _get_float32_matmul_precision
+    _is_torch_function_enabled _get_nested_int _functorch.peek_interpreter_stack _has_cuda
+    _cuda_getDeviceCount _is_any_autocast_enabled _get_cublas_allow_tf32 _get_cudnn_allow_tf32
+    _get_float32_matmul_precision
     _get_fp32_precision_getter _is_autocast_available _get_privateuse1_backend_name
     _is_torch_function_all_disabled is_autocast_cpu_enabled _get_accelerator _get_default_device
-    _get_mkldnn_deterministic _get_cudnn_allow_tf32 _get_onednn_allow_tf32 _get_linalg_preferred_backend
-    _get_blas_preferred_backend _is_mkldnn_bf16_gemm_supported
-    _cuda_isCurrentStreamCapturing _jit_is_scripting _get_graph_executor_optimize _get_overlap_state _functorch.maybe_current_level
+    _get_mkldnn_deterministic _get_onednn_allow_tf32 _get_linalg_preferred_backend
+    _get_blas_preferred_backend _is_mkldnn_bf16_gemm_supported _cuda_isCurrentStreamCapturing
+    _jit_is_scripting _get_graph_executor_optimize _get_overlap_state _functorch.maybe_current_level
     """.split()
     found = [getattr(torch, name, None) for name in names]
     for name in private:
@@ -115,7 +113,8 @@ def _getters() -> tuple[object, ...]:
         for part in name.split("."):
             target = getattr(target, part, None)
         found.append(target)
-    found += [abc.get_cache_token, logging.Logger.isEnabledFor, torch.backends.mha.get_fastpath_enabled]
+    found += [abc.get_cache_token, logging.Logger.isEnabledFor]
+    found.append(torch.backends.mha.get_fastpath_enabled)
     return tuple(f for f in found if f is not None)
 
 
@@ -149,10 +148,15 @@ def table() -> dict[object, Contract]:
 # ------------------------------------------------------------------ methods of built-in types
 
 READS: dict[type, frozenset[str]] = {
-    list: frozenset("copy count index __len__ __contains__ __iter__ __reversed__ __getitem__ __eq__".split()),
-    tuple: frozenset("count index __len__ __contains__ __iter__ __getitem__ __eq__ __new__".split()),
+    list: frozenset(
+        "copy count index __len__ __contains__ __iter__ __reversed__ __getitem__ __eq__".split()
+    ),
+    tuple: frozenset(
+        "count index __len__ __contains__ __iter__ __getitem__ __eq__ __new__".split()
+    ),
     dict: frozenset(
-        "copy get items keys values __len__ __contains__ __iter__ __getitem__ __eq__ __reversed__".split()
+        "copy get items keys values "
+        "__len__ __contains__ __iter__ __getitem__ __eq__ __reversed__".split()
     ),
     set: frozenset(
         "copy difference intersection isdisjoint issubset issuperset symmetric_difference union "
@@ -172,14 +176,15 @@ VALUE_TYPES: tuple[type, ...] = (
 )  # fmt: skip
 DENIED_METHODS = frozenset({"__reduce__", "__reduce_ex__", "__sizeof__"})
 
-# Iterators and views. Made in the run, stepping them changes nothing outside; one that lives outside
-# moves on, or shows another container, and no guard can tell.
+# Iterators and views. Made in the run, stepping them changes nothing outside; one that lives
+# outside moves on, or shows another container, and no guard can tell.
 ITERATORS: tuple[type, ...] = (
-    zip, map, filter, enumerate, reversed, type(reversed([])), type(reversed({})), type(iter([])), type(iter(())), type(iter({})),
+    zip, map, filter, enumerate, reversed, types.GeneratorType,
+    type(reversed([])), type(reversed({})), type(iter([])), type(iter(())), type(iter({})),
     type(iter({}.values())), type(iter({}.items())), type(iter(range(0))), type(iter("")),
     type(iter(set())), type({}.keys()), type({}.values()), type({}.items()),
-    type(i for i in ()), type(iter(OrderedDict())), type(OrderedDict().values()),
-    type(OrderedDict().items()), type(OrderedDict().keys()),
+    type(iter(OrderedDict())), type(OrderedDict().values()), type(OrderedDict().items()),
+    type(OrderedDict().keys()),
     *(c for c in vars(itertools).values() if isinstance(c, type)),
     MappingProxyType,
 )  # fmt: skip
@@ -187,6 +192,7 @@ RUN_LOCAL_TYPES: tuple[type, ...] = (*ITERATORS, super, property, staticmethod, 
 
 
 # ------------------------------------------------------------------------ Python functions
+
 
 @functools.cache
 def python_leaves() -> dict[Callable[..., object], Contract]:
@@ -198,16 +204,17 @@ def python_leaves() -> dict[Callable[..., object], Contract]:
         logging.Logger.isEnabledFor: Contract.GETTER,
         torch.broadcast_shapes: Contract.PURE,
         torch.overrides.is_tensor_like: Contract.INSPECT,
-        torch.nn.functional._verify_batch_size: Contract.PURE,
     }
-    is_make_fx = getattr(torch.nn.modules.activation, "_is_make_fx_tracing", None)
-    if is_make_fx is not None:  # looks at the dispatch modes, which a replay finds switched off
-        rows[is_make_fx] = Contract.INSPECT
-    if (is_compiling := getattr(torch.compiler, "is_compiling", None)) is not None:
-        rows[is_compiling] = Contract.GETTER
+    not_everywhere = (
+        (torch.nn.functional, "_verify_batch_size", Contract.PURE),
+        # It looks at the dispatch modes, which a replay finds switched off.
+        (torch.nn.modules.activation, "_is_make_fx_tracing", Contract.INSPECT),
+        (torch.compiler, "is_compiling", Contract.GETTER),
+    )
+    for module, name, contract in not_everywhere:
+        if (function := getattr(module, name, None)) is not None:
+            rows[function] = contract
     return rows
 
 
-HOST_EFFECTS: frozenset[object] = frozenset(
-    {print, warnings.warn, builtins.input, builtins.open}
-)
+HOST_EFFECTS: frozenset[object] = frozenset({print, warnings.warn, builtins.input, builtins.open})

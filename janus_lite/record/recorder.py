@@ -15,6 +15,7 @@ from janus_lite import config
 from janus_lite.errors import Code
 from janus_lite.record import calls, syntax
 from janus_lite.record.audit import Audit
+from janus_lite.record.effects import Store
 from janus_lite.record.hooks import TWINS
 from janus_lite.record.outputs import OutputPlanner
 from janus_lite.record.session import Session, enter
@@ -71,7 +72,8 @@ def record(
 
 def _finish(session: Session, result: object, seconds: float) -> Trace:
     """Plan the output and the stores; a bug of ours here must not cost the user's result."""
-    output, stores = None, ()
+    output: object = None
+    stores: tuple[Store, ...] = ()
     try:
         session.finish()
         if not session.is_stopped:

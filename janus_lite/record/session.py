@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import cache, partial
-from types import CodeType, FunctionType
+from types import CodeType, FrameType, FunctionType
 from typing import Any
 
 from janus_lite import errors
@@ -74,7 +74,9 @@ class Session:
         self._sites: dict[tuple[int, int], Site] = {}
         self._fresh_functions: dict[int, FunctionType] = {}
         self._noted_functions: set[int] = set()
-        self.tape = Tape(self.stop, self.site, self._module, lambda value: self.heap.snapshot(value))
+        self.tape = Tape(
+            self.stop, self.site, self._module, lambda value: self.heap.snapshot(value)
+        )
         self.writes = WriteLog()
         self.heap = Heap(
             self.tape.add_input,
@@ -96,7 +98,7 @@ class Session:
 
         A line of torch or the standard library only counts when no other is there.
         """
-        frame = sys._getframe(1)
+        frame: FrameType | None = sys._getframe(1)
         fallback: Site | None = None
         ids = self.twins.code_ids
         while frame is not None:
@@ -105,7 +107,7 @@ class Session:
                 if not is_library_file(code.co_filename):
                     return self._site(code, frame.f_lineno)
                 fallback = fallback or self._site(code, frame.f_lineno)
-            frame = frame.f_back  # type: ignore[assignment]
+            frame = frame.f_back
         return fallback
 
     def _site(self, code: CodeType, line: int) -> Site:
@@ -134,14 +136,14 @@ class Session:
                 self.stop(Code.OUTSIDE_WRITE, f"sets the context variable `{variable.name}`")
 
     def release(self) -> None:
-        """Let go of the user's objects at once: they must live no longer than without a recording."""
+        """Let go of the user's objects: they must live no longer than without a recording."""
         self.heap.release()
         self.tape.release()
         self.writes = WriteLog()
         self._fresh_functions.clear()
 
     def own_work(self) -> OwnWork:
-        """A `with` block in which any library code may run: it is ours, or all it reads is noted."""
+        """A `with` block in which any library code may run: ours, or all it reads is noted."""
         return OwnWork(self)
 
     # -------------------------------------------------------------- functions
@@ -191,8 +193,8 @@ class Session:
 
     def report_leak(self, code: CodeType) -> None:
         """Stop: a Python function ran that no hook saw."""
-        where = f"{code.co_filename}:{code.co_firstlineno}"
-        self.stop(Code.LEAK, f"`{code.co_qualname}` ({where}) ran uninstrumented, called from C code")
+        name = f"`{code.co_qualname}` ({code.co_filename}:{code.co_firstlineno})"
+        self.stop(Code.LEAK, f"{name} ran uninstrumented, called from C code")
 
 
 class OwnWork:

@@ -10,6 +10,7 @@ import operator
 import types
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Any
 
 import torch
@@ -337,8 +338,8 @@ def _step(session: Session, iterator: Any) -> Any:
     method = _python_method(session, iterator, "__next__")
     if method is None:
         return iterate(session, iterator)
-    if session.heap.source_of(iterator) is not None:
-        session.stop(Code.OUTSIDE_ITERATOR, f"steps the iterator {session.heap.source_of(iterator)}")
+    if (source := session.heap.source_of(iterator)) is not None:
+        session.stop(Code.OUTSIDE_ITERATOR, f"steps the iterator {source}")
         return iterator
     return _drive(session, iterator, method)
 
@@ -354,7 +355,7 @@ def _drive(session: Session, iterator: Any, method: types.FunctionType) -> Itera
 
 def iterate_unpacking(session: Session, value: Any) -> Iterator[Any]:
     """Like `iterate` for a loop that unpacks each element."""
-    return map(lambda element: unpack(session, element), iterate(session, value))
+    return map(partial(unpack, session), iterate(session, value))
 
 
 def unpack(session: Session, value: Any) -> Any:

@@ -176,7 +176,8 @@ class Tape:
         kind, expected, output = OperationKind.COMPUTE, None, None
         if _is_host_value(result) or treatment is Treatment.CHECKED:
             if result is not None and not _is_host_value(result):
-                self._stop(Code.TENSOR_ESCAPE, f"`{torch_table.name_of(target)}` reads a tensor's state")
+                name = torch_table.name_of(target)
+                self._stop(Code.TENSOR_ESCAPE, f"`{name}` reads a tensor's state")
                 return
             kind, expected = OperationKind.ASSERT, _frozen(result)
         else:
@@ -203,13 +204,14 @@ class Tape:
             )
         )
 
-    def _encode(self, value: object) -> object:
+    def _encode(self, value: Any) -> object:
         if is_a(value, torch.Tensor):
             ref = self.ref_of(value)
             if ref is None:
-                self._stop(Code.UNKNOWN_TENSOR, f"a tensor of shape {tuple(value.shape)} of unknown origin")
+                shape = tuple(value.shape)
+                self._stop(Code.UNKNOWN_TENSOR, f"a tensor of shape {shape} of unknown origin")
             return ref
-        if type(value) in SCALARS or is_a(value, np.generic):
+        if type(value) in SCALARS or issubclass(type(value), np.generic):
             return value
         if is_a(value, list | tuple | dict | slice):
             self._snapshot(value)
@@ -226,7 +228,7 @@ class Tape:
         self._stop(Code.UNKNOWN_OBJECT, f"a {type(value).__name__} was handed to a torch function")
         return None
 
-    def _decode(self, result: object) -> object:
+    def _decode(self, result: Any) -> object:
         """Give new tensors a number; return the result's structure."""
         if result is None or type(result) in SCALARS:
             return None
@@ -235,7 +237,8 @@ class Tape:
             if known is not None:
                 return known
             if not is_plain(result):
-                self._stop(Code.UNSUPPORTED_TENSOR, f"an operation returned a {type(result).__name__}")
+                kind = type(result).__name__
+                self._stop(Code.UNSUPPORTED_TENSOR, f"an operation returned a {kind}")
             return self._new(result)
         if is_a(result, list | tuple):
             return tuple(self._decode(r) for r in result)
@@ -285,7 +288,7 @@ class _Facts:
     __slots__ = ("is_dynamic", "is_index", "is_norm", "may_draw", "written")
 
     def __init__(
-        self, written: tuple[int | str, ...], name: str, may_draw: bool, is_dynamic: bool
+        self, written: tuple[int | str, ...], name: str, *, may_draw: bool, is_dynamic: bool
     ) -> None:
         self.written = written
         self.is_norm = name in torch_table.NORMS_WITH_STATISTICS
@@ -319,24 +322,24 @@ def operator_facts(operator: Any) -> _Facts:
     return _Facts(
         tuple(written),
         schema.name,
-        torch.Tag.nondeterministic_seeded in tags,
-        torch.Tag.dynamic_output_shape in tags,
+        may_draw=torch.Tag.nondeterministic_seeded in tags,
+        is_dynamic=torch.Tag.dynamic_output_shape in tags,
     )
 
 
-def _is_host_value(result: object) -> bool:
+def _is_host_value(result: Any) -> bool:
     """Numbers, and the nested lists of numbers that `tolist` gives."""
     if type(result) is list:
         return all(map(_is_host_value, result))
     return type(result) in _HOST_VALUES
 
 
-def _frozen(result: object) -> object:
+def _frozen(result: Any) -> object:
     """A copy that the program cannot change afterwards."""
     return [_frozen(r) for r in result] if is_a(result, list) else result
 
 
-def _shapes(result: object) -> tuple[object, ...]:
+def _shapes(result: Any) -> tuple[object, ...]:
     if is_a(result, torch.Tensor):
         return tuple(result.shape)
     if is_a(result, list | tuple):

@@ -63,9 +63,11 @@ def load(session: Session, owner: Any, name: str) -> Any:
         return _load_by_getattribute(session, owner, name, getter)
     if getter_class in _GENERIC_OWNERS:
         return _load_generic(session, owner, name)
-    if is_a(owner, tuple) and type(raw := session.heap.class_attribute(cls, name)[1]) is _TUPLE_GETTER:
-        session.heap.element(owner, raw.__reduce__()[1][0])
-        return getattr(owner, name)
+    if is_a(owner, tuple):
+        raw: Any = session.heap.class_attribute(cls, name)[1]
+        if type(raw) is _TUPLE_GETTER:
+            session.heap.element(owner, raw.__reduce__()[1][0])
+            return getattr(owner, name)
     found = getattr(owner, name)
     if session.heap.source_of(owner) is not None and not callable(found):
         session.stop(Code.UNKNOWN_OBJECT, f"`.{name}` of a {cls.__qualname__}, which C code keeps")
@@ -109,7 +111,7 @@ def load_without_fallback(session: Session, owner: Any, name: str) -> Any:
     table = instance_dict(owner)
     if table is not None:
         if source is not None:
-            heap.entry(heap.dict_source(source, owner, table), table, name)  # type: ignore[arg-type]
+            heap.entry(heap.dict_source(source, owner, table), table, name)
         value = table.get(name, _MISSING)
         if value is not _MISSING:
             return value
@@ -142,7 +144,7 @@ def _load_from_module(session: Session, owner: torch.nn.Module, name: str) -> An
             continue
         if source is not None:
             owner_dict = heap.dict_source(source, owner, own)
-            heap.entry(owner_dict, own, kind)  # type: ignore[arg-type]
+            heap.entry(owner_dict, own, kind)
             table_source = heap.source_of(table)
             assert table_source is not None
             heap.entry(table_source, table, name)
@@ -175,6 +177,11 @@ def _bind(session: Session, raw: Any, owner: Any, cls: type, name: str) -> Any:
         return _load_getset(session, raw, owner, cls, name)
     if is_a(raw, _CALLABLE_DESCRIPTORS) or type(raw) is _LRU_CACHE:
         return raw.__get__(owner, cls)
+    return _bind_by_protocol(session, raw, owner, cls, name)
+
+
+def _bind_by_protocol(session: Session, raw: Any, owner: Any, cls: type, name: str) -> Any:
+    """What a descriptor of somebody's own class gives, or `raw` itself when it is none."""
     getter_class, getter = session.heap.class_attribute(type(raw), "__get__")
     if is_a(getter, types.FunctionType):
         session.heap.pin(raw, f"vars({cls.__qualname__})[{name!r}]")
@@ -227,13 +234,13 @@ def _load_from_class(session: Session, owner: type, name: str) -> Any:
     _, getter = session.heap.class_attribute(meta, "__getattribute__")
     in_meta, _ = session.heap.class_attribute(meta, name)
     found_in, raw = session.heap.class_attribute(owner, name)
-    if is_a(getter, types.FunctionType) or (
-        found_in is None and is_a(session.heap.class_attribute(meta, "__getattr__")[1], types.FunctionType)
-    ):
+    _, fallback = (None, None) if found_in else session.heap.class_attribute(meta, "__getattr__")
+    if is_a(getter, types.FunctionType) or is_a(fallback, types.FunctionType):
         session.stop(Code.UNKNOWN_CALL, f"metaclass attribute access on `{owner.__qualname__}`")
         return getattr(owner, name)
     if found_in is None or in_meta not in (None, type, object):
-        return _load_from_metaclass(session, owner, name, in_meta, found_in is not None)
+        is_shadowed = found_in is not None
+        return _load_from_metaclass(session, owner, name, in_meta, is_shadowed=is_shadowed)
     if is_a(raw, torch.Tensor):
         return _constant(session, raw, f"{owner.__qualname__}.{name}")
     if _is_c_level(type(raw)):
@@ -241,7 +248,7 @@ def _load_from_class(session: Session, owner: type, name: str) -> Any:
         if not is_a(raw, classmethod | staticmethod | types.FunctionType | property):
             return _constant(session, value, f"{owner.__qualname__}.{name}")
         return value
-    getter_class, get = session.heap.class_attribute(type(raw), "__get__")
+    _, get = session.heap.class_attribute(type(raw), "__get__")
     if is_a(get, types.FunctionType):
         session.heap.pin(raw, f"vars({owner.__qualname__})[{name!r}]")
         return session.call(get, (raw, None, owner), {})
@@ -249,7 +256,7 @@ def _load_from_class(session: Session, owner: type, name: str) -> Any:
 
 
 def _load_from_metaclass(
-    session: Session, owner: type, name: str, in_meta: type | None, is_shadowed: bool
+    session: Session, owner: type, name: str, in_meta: type | None, *, is_shadowed: bool
 ) -> Any:
     """What the class's own class provides: `__name__` and the like, or a user's metaclass."""
     label = f"{owner.__qualname__}.{name}"

@@ -9,7 +9,6 @@ import dataclasses
 import enum
 import functools
 import inspect
-import logging
 import threading
 import types
 import weakref
@@ -119,9 +118,7 @@ def _call_partial(
             session.heap.field(function, name, getattr(function, name))
         session.heap.snapshot(function.keywords)
         session.heap.snapshot(function.args)
-    return call(
-        session, function.func, (*function.args, *args), {**function.keywords, **kwargs}
-    )
+    return call(session, function.func, (*function.args, *args), {**function.keywords, **kwargs})
 
 
 def _call_memo(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
@@ -196,14 +193,10 @@ def _call_module(
 
 def _construct(session: Session, cls: type, args: Arguments, kwargs: Keywords) -> Any:
     """`cls(...)` as `type.__call__` does it: `__new__`, then `__init__`."""
-    if (contract := table().get(cls)) is not None:
+    if (contract := _class_contract(cls)) is not None:
         if cls is type and len(args) != 1:
             return _unknown(session, cls, args, kwargs)
         return _call_leaf(session, cls, contract, args, kwargs)
-    if cls in RUN_LOCAL_TYPES:
-        return _call_leaf(session, cls, Contract.INSPECT, args, kwargs)
-    if issubclass(cls, BaseException) or issubclass(cls, enum.Enum) or _is_namedtuple(cls):
-        return _call_leaf(session, cls, Contract.INSPECT, args, kwargs)
     meta_call = session.heap.class_attribute(type(cls), "__call__")[1]
     if is_a(meta_call, types.FunctionType):
         return call(session, meta_call, (cls, *args), kwargs)
@@ -224,6 +217,14 @@ def _construct(session: Session, cls: type, args: Arguments, kwargs: Keywords) -
     if cls in type(value).__mro__:
         _initialise(session, cls, init, value, args, kwargs)
     return value
+
+
+def _class_contract(cls: type) -> Contract | None:
+    """The contract of a class whose construction is a leaf."""
+    if (contract := table().get(cls)) is not None:
+        return contract
+    is_leaf = cls in RUN_LOCAL_TYPES or issubclass(cls, (BaseException, enum.Enum))
+    return Contract.INSPECT if is_leaf or _is_namedtuple(cls) else None
 
 
 def _initialise(
@@ -336,7 +337,6 @@ def _call_method(
     session: Session, method: Any, bound: Any, args: Arguments, kwargs: Keywords
 ) -> Any:
     """A C method of `bound`."""
-    name = method.__name__
     cls = type(bound)
     if cls in RUN_LOCAL_TYPES and session.heap.source_of(bound) is not None:
         return _unknown(session, method, args, kwargs)
@@ -344,13 +344,21 @@ def _call_method(
         return _call_leaf(session, method, Contract.PURE, args, kwargs)
     for base, reads in READS.items():
         if is_a(bound, base):
-            return _call_container(session, method, bound, name in reads, args, kwargs)
+            return _call_container(session, method, bound, reads, args, kwargs)
     if is_a(bound, type):
         return _call_class_method(session, method, bound, args, kwargs)
-    if is_a(bound, _LOCKS) and name in _LOCK_METHODS:
+    if is_a(bound, _LOCKS) and method.__name__ in _LOCK_METHODS:
         return method(*args, **kwargs)  # a replay touches no state that the lock guards
     if is_a(bound, contextvars.ContextVar):
         return _call_context_variable(session, method, bound, args)
+    return _call_object_method(session, method, bound, args, kwargs)
+
+
+def _call_object_method(
+    session: Session, method: Any, bound: Any, args: Arguments, kwargs: Keywords
+) -> Any:
+    """A C method of an object that has no rule of its own: what `object` itself provides."""
+    name = method.__name__
     is_fresh = session.heap.source_of(bound) is None
     if method.__qualname__ == "object.__setattr__" and len(args) == 2:
         return attributes.store_plainly(session, bound, *args)
@@ -368,7 +376,7 @@ def _call_method(
 def _call_context_variable(
     session: Session, method: Any, variable: contextvars.ContextVar[Any], args: Arguments
 ) -> Any:
-    """`get` outside of a set-and-reset pair reads outside state; the pair itself changes nothing."""
+    """`get` outside of a set-and-reset pair reads outside state; the pair changes nothing."""
     result = method(*args)
     name = method.__name__
     if name == "set":
@@ -394,11 +402,11 @@ def _call_class_method(
     name = method.__name__
     if name == "apply" and issubclass(cls, torch.autograd.Function):
         return _call_autograd_function(session, cls, args)
-    if name == "__new__" and args and is_a(args[0], type):
-        if any(method is base.__new__ for base in (object, dict, list, set, tuple)):
-            for argument in args[1:]:
-                session.heap.snapshot(argument)
-            return method(*args, **kwargs)
+    is_plain_new = any(method is base.__new__ for base in (object, dict, list, set, tuple))
+    if is_plain_new and args and is_a(args[0], type):
+        for argument in args[1:]:
+            session.heap.snapshot(argument)
+        return method(*args, **kwargs)
     if name in {"fromkeys", "from_bytes", "fromhex", "maketrans"}:
         return _call_leaf(session, method, Contract.PURE, args, kwargs)
     if name in {"mro", "__subclasscheck__", "__instancecheck__"}:
@@ -424,18 +432,23 @@ def _call_autograd_function(session: Session, cls: Any, args: Arguments) -> Any:
             session.tape.depth = depth
 
     with session.own_work():
-        recorded = type(cls.__name__, (cls,), {"forward": staticmethod(run_forward)})
+        recorded: Any = type(cls.__name__, (cls,), {"forward": staticmethod(run_forward)})
     return session.tape.call(cls.apply, args, {}, runs=recorded.apply)
 
 
 def _call_container(
-    session: Session, method: Any, bound: Any, is_read: bool, args: Arguments, kwargs: Keywords
+    session: Session,
+    method: Any,
+    bound: Any,
+    reads: frozenset[str],
+    args: Arguments,
+    kwargs: Keywords,
 ) -> Any:
     """A C method of a list, tuple, dict, set or deque."""
     source = session.heap.source_of(bound)
     name = method.__name__
     if source is not None:
-        if not is_read:
+        if name not in reads:
             return _change_container(session, method, bound, args, kwargs)
         if is_a(bound, dict) and name in {"get", "__getitem__", "__contains__"}:
             session.heap.entry(source, bound, args[0])
@@ -448,7 +461,8 @@ def _call_container(
             return method(*args)
         session.heap.content(source, bound)
     if name in {"sort", "__eq__", "index", "count", "remove", "__contains__", "update", "extend"}:
-        return _call_leaf(session, method, Contract.INSPECT, _as_twins(session, args), _as_twins(session, kwargs))
+        args, kwargs = _as_twins(session, args), _as_twins(session, kwargs)
+        return _call_leaf(session, method, Contract.INSPECT, args, kwargs)
     with _Leaf(session):  # a tensor is hashed by library code, by identity
         return method(*args, **kwargs)
 
@@ -707,10 +721,10 @@ def _note_plain_data(session: Session, value: Any, seen: set[int]) -> bool:
     if id(value) in seen or session.heap.snapshot(value):
         return True
     seen.add(id(value))
-    if is_a(value, dict):
-        return all([_note_plain_data(session, v, seen) for v in dict.values(value)])
-    if is_a(value, list | tuple):
-        return all([_note_plain_data(session, v, seen) for v in value])
+    if is_a(value, dict | list | tuple):
+        elements = dict.values(value) if is_a(value, dict) else value
+        are_plain = [_note_plain_data(session, element, seen) for element in elements]
+        return all(are_plain)
     state = instance_dict(value)
     copiers = ("__deepcopy__", "__copy__", "__getstate__", "__reduce__", "__getnewargs__")
     own = [session.heap.class_attribute(type(value), name)[1] for name in copiers]
@@ -720,15 +734,20 @@ def _note_plain_data(session: Session, value: Any, seen: set[int]) -> bool:
     return _note_plain_data(session, table, seen)
 
 
-def _constantly(value: object) -> Callable[..., Any]:
-    """What a getter says while only the recorder's own modes are active."""
-    return lambda session, function, args, kwargs: value
+def _no_mode(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> bool:
+    """What torch says while only the recorder's own modes are active."""
+    return False
+
+
+def _no_modes(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> int:
+    """How many modes there are besides the recorder's own."""
+    return 0
 
 
 SPECIAL: dict[Any, Callable[..., Any]] = {
-    torch._C._is_torch_function_mode_enabled: _constantly(False),
-    torch._C._len_torch_function_stack: _constantly(0),
-    torch._C._len_torch_dispatch_stack: _constantly(0),
+    torch._C._is_torch_function_mode_enabled: _no_mode,
+    torch._C._len_torch_function_stack: _no_modes,
+    torch._C._len_torch_dispatch_stack: _no_modes,
     getattr: _getattr,
     hasattr: _hasattr,
     setattr: _setattr,

@@ -263,7 +263,7 @@ class Tape:
         return result
 
     def _observe(
-        self, operator: Any, facts: _Facts, args: tuple[object, ...], kwargs: dict[str, object]
+        self, operator: Any, facts: _Facts, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> None:
         if self.depth == 0:
             self._stop(Code.MISSED_OPERATION, f"`{operator}` ran outside any recorded call")
@@ -272,7 +272,7 @@ class Tape:
         if facts.is_norm and not args[_NORM_TRAINING]:
             return
         for position in facts.written:
-            target = args[position] if is_a(position, int) and position < len(args) else None
+            target: Any = args[position] if is_a(position, int) and position < len(args) else None
             if is_a(position, str):
                 target = kwargs.get(position)
             for tensor in target if is_a(target, list | tuple) else (target,):
@@ -297,7 +297,7 @@ class _Facts:
         self.is_dynamic = is_dynamic
 
 
-def _is_dynamic_call(facts: _Facts, args: tuple[object, ...]) -> bool:
+def _is_dynamic_call(facts: _Facts, args: tuple[Any, ...]) -> bool:
     """Indexing has a data-dependent shape only with a mask."""
     if not facts.is_index or not is_a(args[1], list | tuple):
         return True

@@ -234,7 +234,9 @@ def _load_from_class(session: Session, owner: type, name: str) -> Any:
     _, getter = session.heap.class_attribute(meta, "__getattribute__")
     in_meta, _ = session.heap.class_attribute(meta, name)
     found_in, raw = session.heap.class_attribute(owner, name)
-    _, fallback = (None, None) if found_in else session.heap.class_attribute(meta, "__getattr__")
+    fallback = None
+    if found_in is None:
+        _, fallback = session.heap.class_attribute(meta, "__getattr__")
     if is_a(getter, types.FunctionType) or is_a(fallback, types.FunctionType):
         session.stop(Code.UNKNOWN_CALL, f"metaclass attribute access on `{owner.__qualname__}`")
         return getattr(owner, name)

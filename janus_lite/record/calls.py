@@ -343,7 +343,7 @@ def _call_method(
     if cls in VALUE_TYPES or cls in RUN_LOCAL_TYPES or is_a(bound, str | int | tuple):
         return _call_leaf(session, method, Contract.PURE, args, kwargs)
     for base, reads in READS.items():
-        if is_a(bound, base):
+        if issubclass(cls, base):
             return _call_container(session, method, bound, reads, args, kwargs)
     if is_a(bound, type):
         return _call_class_method(session, method, bound, args, kwargs)

@@ -160,7 +160,7 @@ class Heap:
         found = self._marks.get(id(value))
         return found[1] if found is not None else None
 
-    def pin(self, value: object, label: str, is_weak: bool = False) -> Pinned:
+    def pin(self, value: Any, label: str, *, is_weak: bool = False) -> Pinned:
         """Hold `value` by identity, without a check: its owner is checked already."""
         found = self._pins.get(id(value))
         if found is None:
@@ -168,12 +168,12 @@ class Heap:
             found = self._pins[id(value)] = Pinned(held, label, is_weak)
             if type(value) not in SCALARS:
                 self._marks.setdefault(id(value), (value, found))
-            if is_a(value, _BOUND) and not is_a(value.__self__, _UNBOUND):  # type: ignore[attr-defined]
-                self.pin(value.__self__, f"{label}.__self__")  # type: ignore[attr-defined]
+            if is_a(value, _BOUND) and not is_a(value.__self__, _UNBOUND):
+                self.pin(value.__self__, f"{label}.__self__")
         return found
 
     @_never_raises
-    def mark(self, value: object, source: Source) -> None:
+    def mark(self, value: Any, source: Source) -> None:
         """Note that `value` was read at `source`."""
         kind = type(value)
         if kind in SCALARS:
@@ -184,20 +184,20 @@ class Heap:
             if first is None:
                 self._add_input(value, source)
             elif first is not source:
-                self._read(ReadKind.SAME, source, True, first)
+                self._read(ReadKind.SAME, source, expected=True, key=first)
             return
         if kind in ITERATORS:
             self._stop(Code.OUTSIDE_ITERATOR, f"reads the {kind.__qualname__} {source}")
         if _has_identity(kind) or self._is_held(source):
             is_root = is_a(value, torch.nn.Module) and not _is_submodule(source)
-            self._read(ReadKind.IS, source, self.pin(value, str(source), is_root))
+            self._read(ReadKind.IS, source, self.pin(value, str(source), is_weak=is_root))
             return
         known = self.source_of(value)
         if known is None:
             self._read(ReadKind.TYPE, source, kind)
             self._marks[id(value)] = (value, source)
         elif known is not source:
-            self._read(ReadKind.SAME, source, True, known)
+            self._read(ReadKind.SAME, source, expected=True, key=known)
 
     def _is_held(self, source: Source) -> bool:
         """Whether what stands at `source` is taken to be this very object.
@@ -207,8 +207,7 @@ class Heap:
         """
         if not source.is_pinned or not is_a(source, Step):
             return source.is_pinned
-        owner = source.owner  # type: ignore[attr-defined]
-        return is_a(owner, Pinned) and not (self._relaxed and str(source) in self._relaxed)
+        return is_a(source.owner, Pinned) and not (self._relaxed and str(source) in self._relaxed)
 
     @_never_raises
     def compare_identity(self, left: object, right: object) -> None:
@@ -229,11 +228,9 @@ class Heap:
 
     # ------------------------------------------------------------------ reads
 
-    def _read(
-        self, kind: ReadKind, source: Source, expected: object, key: object = None
-    ) -> None:
+    def _read(self, kind: ReadKind, source: Source, expected: object, key: Any = None) -> None:
         if kind is ReadKind.RECALL:
-            arguments = tuple((type(a), a) if type(a) in SCALARS else id(a) for a in key)  # type: ignore[attr-defined]
+            arguments = tuple((type(a), a) if type(a) in SCALARS else id(a) for a in key)
             identity: tuple[object, ...] = (kind, id(source), arguments)
         else:
             identity = (kind, id(source), id(key) if is_a(key, Source) else key)
@@ -255,7 +252,7 @@ class Heap:
         if self._writes.is_written(table, key):
             return
         if self._writes.is_rewritten(table):
-            self._fail_write(f"reads `{owner}` after a method changed it")
+            self._stop(Code.OUTSIDE_WRITE, f"reads `{owner}` after a method changed it")
             return
         get = dict.get if is_a(table, dict) else type(table).get
         value = get(table, key, _MISSING)
@@ -330,7 +327,7 @@ class Heap:
         """Note a global read: module dict first, then builtins."""
         label = f"globals({table.get('__name__', '?')})"
         owner = self.pin(table, label)
-        self.entry(owner, table, name)  # type: ignore[arg-type]
+        self.entry(owner, table, name)
         if name not in table:
             builtins = table["__builtins__"]
             names = builtins if is_a(builtins, dict) else vars(builtins)
@@ -383,7 +380,8 @@ class Heap:
         if source is None:
             return
         if name in (instance_dict(tensor) or {}):
-            self._stop(Code.UNKNOWN_OBJECT, f"the Python attribute `.{name}` of the outside tensor {source}")
+            what = f"the Python attribute `.{name}` of the outside tensor {source}"
+            self._stop(Code.UNKNOWN_OBJECT, what)
         else:
             self._read(ReadKind.ABSENT, self.step(InstanceDict, source), None, name)
 
@@ -420,7 +418,7 @@ class Heap:
         source = self.source_of(value)
         if source is not None:
             self._refuse_changed(value, source)
-            self._read(ReadKind.LENGTH, source, len(value))  # type: ignore[arg-type]
+            self._read(ReadKind.LENGTH, source, len(value))
 
     @_never_raises
     def element(self, value: list[object] | tuple[object, ...], index: int) -> None:
@@ -451,7 +449,7 @@ class Heap:
         self._read(ReadKind.KEYS, source, tuple(table))
 
     @_never_raises
-    def content(self, source: Source, value: object) -> None:
+    def content(self, source: Source, value: Any) -> None:
         """Note what an outside container holds, one level deep."""
         self._refuse_changed(value, source)
         if is_a(value, dict):
@@ -460,10 +458,10 @@ class Heap:
             self.members(source, value)
             self._read(ReadKind.KEYS, source, tuple(value))  # the order of iteration
         else:
-            self.sequence(source, value)  # type: ignore[arg-type]
+            self.sequence(source, value)
 
     @_never_raises
-    def snapshot(self, value: object) -> bool:
+    def snapshot(self, value: Any) -> bool:
         """Note the whole content of a container, nested ones included.
 
         Returns:
@@ -479,27 +477,33 @@ class Heap:
             if source is not None:
                 self._snapshots.add(id(value))
                 self.mapping(source, value)
-            return all([self.snapshot(v) for v in dict.values(value)])
+            return self._snapshot_all(dict.values(value))
         if is_a(value, _SEQUENCES) and _plain_sequence(value):
             if source is not None:
                 self._snapshots.add(id(value))
                 self.sequence(source, value)
-            return all([self.snapshot(v) for v in value])
+            return self._snapshot_all(value)
         if is_a(value, set | frozenset):
             if source is not None:
                 self._snapshots.add(id(value))
                 self.members(source, value)
             return all(type(v) in SCALARS or is_a(v, _IDENTITY) for v in value)
         if is_a(value, slice):
-            return all([self.snapshot(p) for p in (value.start, value.stop, value.step)])
+            return self._snapshot_all((value.start, value.stop, value.step))
         return False
+
+    def _snapshot_all(self, values: Iterable[object]) -> bool:
+        """Note every one of `values`, also after one that is not understood."""
+        are_understood = [self.snapshot(value) for value in values]
+        return all(are_understood)
 
     @_never_raises
     def members(self, source: Source, value: set[object] | frozenset[object]) -> None:
         """Note what an outside set holds."""
         self._refuse_changed(value, source)
         if not all(type(v) in _PLAIN_MEMBERS or is_a(v, _IDENTITY) for v in value):
-            self._stop(Code.UNKNOWN_OBJECT, f"members of `{source}`: neither text, integers nor classes or functions")
+            what = f"members of `{source}`: neither text, integers nor classes or functions"
+            self._stop(Code.UNKNOWN_OBJECT, what)
         self._read(ReadKind.MEMBERS, source, frozenset(value))
 
     @_never_raises
@@ -517,13 +521,13 @@ def _is_submodule(source: Source) -> bool:
     return is_a(source, Entry) and str(source.owner).endswith("._modules")
 
 
-def _plain_sequence(value: object) -> bool:
+def _plain_sequence(value: Any) -> bool:
     return type(value).__iter__ in (list.__iter__, tuple.__iter__, deque.__iter__)
 
 
 @functools.cache
 def _has_identity(kind: type) -> bool:
-    """Whether only this very object will do; for containers and plain objects its like may stand."""
+    """Whether only this very object will do; a container's or plain object's like may stand."""
     if issubclass(kind, _IDENTITY):
         return True
     if kind in (list, tuple, dict, set, frozenset, OrderedDict, defaultdict, deque):

@@ -373,7 +373,7 @@ class DispatchMode(TorchDispatchMode):
         return False  # the default imports all of torch._dynamo on the first operator
 
     def __init__(self, tape: Tape) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]  # torch gives it no types
         self._tape = tape
 
     def __torch_dispatch__(

@@ -188,7 +188,7 @@ class Heap:
             return
         if kind in ITERATORS:
             self._stop(Code.OUTSIDE_ITERATOR, f"reads the {kind.__qualname__} {source}")
-        if _has_identity(kind) or self._is_held(source):
+        if _has_identity(kind) or self._is_held(source):  # type: ignore[arg-type]  # classes hash
             is_root = is_a(value, torch.nn.Module) and not _is_submodule(source)
             self._read(ReadKind.IS, source, self.pin(value, str(source), is_weak=is_root))
             return
@@ -413,7 +413,7 @@ class Heap:
             self._stop(Code.OUTSIDE_WRITE, f"reads all of `{source}` after changing it")
 
     @_never_raises
-    def length(self, value: object) -> None:
+    def length(self, value: Any) -> None:
         """Note the length of an outside container."""
         source = self.source_of(value)
         if source is not None:

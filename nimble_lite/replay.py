@@ -12,6 +12,7 @@ training flags, hooks.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from operator import attrgetter, itemgetter
 from typing import Any
 
 import torch
@@ -193,26 +194,25 @@ class ModuleChangedError(Exception):
 
 
 class ModuleState:
-    """What the recorded modules looked like, compared with every call."""
+    """What the recorded modules looked like, compared with every call.
+
+    All loops run in C: a comparison of lists takes identical objects for equal without asking
+    them. A table of tensors that differs may answer the comparison with an error; that counts.
+    """
 
     def __init__(self, fn: Callable[..., Any], graph: TaskGraph) -> None:
-        self._entries: list[tuple[dict[str, Any], str, Any]] = []
-        self._lengths: list[tuple[Any, int]] = []
-        self._slots: dict[int, list[int]] = {}
-        for owner in owners(fn).values():
-            for module in owner.modules():
-                self._add(module)
+        modules = [m for owner in owners(fn).values() for m in owner.modules()]
+        tables = [t for m in modules for t in (m._parameters, m._buffers, m._modules)]
+        hooks: list[Any] = [h for m in modules for h in (m._forward_hooks, m._forward_pre_hooks)]
+        everything: list[dict[str, Any]] = [*tables, *hooks]
+        self._empty = [table for table in everything if not table]
+        self._full = [table for table in everything if table]
+        self._contents = self._read_contents()
+        self._states = [module.__dict__ for module in modules]
+        self._training = list(map(_training, self._states))
         self._values = {id(c.tensor): c.value for c in graph.constants}
-        self._addresses = [(c.tensor, *_address(c.tensor)) for c in graph.constants]
-
-    def _add(self, module: torch.nn.Module) -> None:
-        state = module.__dict__
-        self._entries.append((state, "training", module.training))
-        for table in (module._parameters, module._buffers, module._modules):
-            self._lengths.append((table, len(table)))
-            self._entries += [(table, name, value) for name, value in table.items()]
-        for hooks in (module._forward_hooks, module._forward_pre_hooks):
-            self._lengths.append((hooks, len(hooks)))
+        self._tensors = [c.tensor for c in graph.constants]
+        self._addresses = _addresses(self._tensors)
 
     def rebound(self) -> dict[int, torch.Tensor]:  # hot
         """Return constants that another tensor has taken the place of, by value number.
@@ -220,40 +220,56 @@ class ModuleState:
         Raises:
             ModuleChangedError: something differs that rebinding cannot mend.
         """
-        changed: dict[int, torch.Tensor] = {}
-        for index, (table, name, value) in enumerate(self._entries):
-            if table.get(name, self) is not value:
-                self._rebind(index, changed)
-        for hooks, length in self._lengths:
-            if len(hooks) != length:
-                raise ModuleChangedError
-        for tensor, address, shape, dtype, has_grad in self._addresses:
-            if (
-                tensor.data_ptr() != address
-                or tensor.shape != shape
-                or tensor.dtype is not dtype
-                or tensor.requires_grad is not has_grad
-            ):
-                raise ModuleChangedError
+        if any(self._empty) or list(map(_training, self._states)) != self._training:
+            raise ModuleChangedError
+        try:
+            is_same = self._read_contents() == self._contents
+        except RuntimeError:
+            is_same = False
+        changed = {} if is_same else self._rebind()
+        if _addresses(self._tensors) != self._addresses:
+            raise ModuleChangedError
         return changed
 
-    def _rebind(self, index: int, changed: dict[int, torch.Tensor]) -> None:
-        table, name, old = self._entries[index]
-        new: object = table.get(name)
-        if not isinstance(new, torch.Tensor) or not _same_metadata(old, new):
-            raise ModuleChangedError
-        self._entries[index] = (table, name, new)
-        value = self._values.pop(id(old), None)
-        if value is not None:
-            changed[value] = new
-            self._values[id(new)] = value
-            self._addresses = [
-                (new, *_address(new)) if entry[0] is old else entry for entry in self._addresses
-            ]
+    def _read_contents(self) -> list[tuple[Any, ...]]:  # hot
+        return list(map(tuple, map(dict.values, self._full)))
+
+    def _rebind(self) -> dict[int, torch.Tensor]:
+        """Follow tensors that were replaced by others of the same metadata."""
+        changed: dict[int, torch.Tensor] = {}
+        replaced: dict[int, torch.Tensor] = {}
+        fresh = self._read_contents()
+        for before, after in zip(self._contents, fresh, strict=True):
+            if len(before) != len(after):
+                raise ModuleChangedError
+            for old, new in zip(before, after, strict=True):
+                if old is new:
+                    continue
+                if not isinstance(new, torch.Tensor) or not _same_metadata(old, new):
+                    raise ModuleChangedError
+                replaced[id(old)] = new
+        self._contents = fresh
+        for index, tensor in enumerate(self._tensors):
+            if id(tensor) in replaced:
+                new = replaced[id(tensor)]
+                value = self._values.pop(id(tensor))
+                self._values[id(new)] = value
+                self._tensors[index] = changed[value] = new
+        self._addresses = _addresses(self._tensors)
+        return changed
 
 
-def _address(tensor: torch.Tensor) -> tuple[int, torch.Size, torch.dtype, bool]:
-    return tensor.data_ptr(), tensor.shape, tensor.dtype, tensor.requires_grad
+_training = itemgetter("training")
+_shape, _dtype, _requires_grad = (attrgetter(n) for n in ("shape", "dtype", "requires_grad"))
+
+
+def _addresses(tensors: list[torch.Tensor]) -> list[list[Any]]:  # hot
+    return [
+        list(map(torch.Tensor.data_ptr, tensors)),
+        list(map(_shape, tensors)),
+        list(map(_dtype, tensors)),
+        list(map(_requires_grad, tensors)),
+    ]
 
 
 def _same_metadata(old: Any, new: torch.Tensor) -> bool:

@@ -16,7 +16,8 @@ from nimble_lite.backends.protocol import bound_target
 from nimble_lite.errors import CaptureError, NimbleError
 from nimble_lite.plan.planner import Schedule
 from nimble_lite.plan.schedule import Drop, Launch, Program, Record, Wait, output_values
-from nimble_lite.tasks.graph import Ref, Task, map_leaves
+from nimble_lite.tasks.graph import Ref, Task, TaskGraph, map_leaves, references
+from nimble_lite.tasks.tracing import Check
 
 
 def run_program(
@@ -46,7 +47,10 @@ def run_program(
                     task = graph.tasks[number]
                     target = targets.setdefault(number, bound_target(task))
                     with driver.on(stream):
-                        _call(task, target, values)
+                        if isinstance(task.target, Check):
+                            values.update(_copies_to_check(graph, task, values))
+                        else:
+                            _call(task, target, values)
                 case Record(stream, event):
                     driver.record(stream, event)
                 case Wait(stream, event):
@@ -54,17 +58,57 @@ def run_program(
                 case Drop(_, _, dropped):
                     for value in dropped:
                         values.pop(value, None)
-        return {value: values[value] for value in output_values(graph)}
+        results = {value: values[value] for value in output_values(graph)}
+        return results | {key: tensor for key, tensor in values.items() if key < 0}
     finally:
         # On an error the traceback would keep this frame, and the frame all tensors.
         values.clear()
 
 
-def _call(task: Task, target: Callable[..., Any], values: dict[int, torch.Tensor]) -> None:
+def verify_checks(graph: TaskGraph, results: Values) -> None:
+    """Compare, after a replay, the values that Python read while recording.
+
+    A host read cannot be captured. Its argument is copied in the graph instead, at the place of
+    the read, and read here, which waits for the device.
+
+    Raises:
+        StaleValueError: NL0206, before any output is handed out.
+    """
+    for task in graph.tasks:
+        if isinstance(task.target, Check):
+            copies = {
+                ref.value: results[check_key(graph, task, ref.value)]
+                for ref in references((task.args, task.kwargs))
+            }
+            args, kwargs = _filled(task, copies)
+            task.target(*args, **kwargs)
+
+
+def _filled(task: Task, values: Mapping[int, torch.Tensor]) -> tuple[Any, Any]:
+    """Arguments of a task with tensors in place of references."""
     args, kwargs = map_leaves(
         (task.args, task.kwargs),
         lambda leaf: values[leaf.value] if isinstance(leaf, Ref) else leaf,
     )
+    return args, kwargs
+
+
+def check_key(graph: TaskGraph, task: Task, value: int) -> int:
+    """Number, below all values, of the copy that a check reads."""
+    return -1 - task.id * len(graph.values) - value
+
+
+def _copies_to_check(
+    graph: TaskGraph, task: Task, values: Mapping[int, torch.Tensor]
+) -> dict[int, torch.Tensor]:
+    return {
+        check_key(graph, task, ref.value): values[ref.value].clone()
+        for ref in references((task.args, task.kwargs))
+    }
+
+
+def _call(task: Task, target: Callable[..., Any], values: dict[int, torch.Tensor]) -> None:
+    args, kwargs = _filled(task, values)
     try:
         result = target(*args, **kwargs)
     except NimbleError:

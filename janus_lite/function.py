@@ -35,8 +35,8 @@ from janus_lite.report import Report, Stats, describe_graph, describe_reason
 from janus_lite.runtime import backends
 from janus_lite.runtime.ambient import modes_are_off
 from janus_lite.runtime.cache import Conversion, ConversionCache
-from janus_lite.runtime.emit import Leave, emit
 from janus_lite.runtime.checks import Call, Difference, first_difference
+from janus_lite.runtime.emit import Leave, emit
 from janus_lite.runtime.policy import Policy
 from janus_lite.torch_internals import GLOBAL_STATE_GUARD, is_transforming
 
@@ -89,6 +89,7 @@ class SpeculativeFunction:
         self.name: str = options.name or str(qualname)
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:  # hot
+        """Replay the first cached graph whose guards hold; else run imperatively."""
         failed = None
         if not (config.is_disabled or (stances.depth and stances.current() == "force_eager")):
             for conversion in self._cache.entries:
@@ -111,6 +112,7 @@ class SpeculativeFunction:
 
     @property
     def __signature__(self) -> inspect.Signature:
+        """The original's signature, for a module without `self`."""
         signature = inspect.signature(self.original)
         if self._owner is None:
             return signature

@@ -59,6 +59,7 @@ class stance:  # noqa: N801  # used like a function: `with stance("force_eager")
         _count(-1)
 
     def __call__(self, function: Function) -> Function:
+        """Return the function as it runs under the stance."""
         name = self._name
 
         @functools.wraps(function)

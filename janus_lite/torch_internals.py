@@ -15,8 +15,8 @@ __all__ = [
     "TORCH_BUILTINS",
     "TorchDispatchMode",
     "TorchFunctionMode",
-    "function_mode_depth",
     "dispatch_mode_depth",
+    "function_mode_depth",
     "is_plain",
     "is_tracing",
     "is_transforming",
@@ -64,8 +64,6 @@ def tensor_guard(tensors: Sequence[torch.Tensor]) -> Callable[..., bool]:
     """
     sizes: list[Any] = [list(t.shape) for t in tensors]
     strides: list[Any] = [list(t.stride()) for t in tensors]
-    guard = _guards.TensorGuards(
-        *tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides
-    )
+    guard = _guards.TensorGuards(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)
     check: Callable[..., bool] = guard.check
     return check

@@ -70,22 +70,18 @@ _CLAIMS: dict[ReadKind, Callable[[Any, Any], str]] = {
     ReadKind.IS: lambda r, e: f"{r.source} is the same {type(e.value).__name__}",
     ReadKind.EQUALS: lambda r, e: f"{r.source} == {_short(e)}",
     ReadKind.TYPE: lambda r, e: f"type({r.source}) is {e.__qualname__}",
-    ReadKind.ABSENT: lambda r, e: f"{r.key!r} not in {r.source}",
+    ReadKind.ABSENT: lambda r, _: f"{r.key!r} not in {r.source}",
     ReadKind.LENGTH: lambda r, e: f"len({r.source}) == {e}",
     ReadKind.KEYS: lambda r, e: f"keys of {r.source} are {_short(e)}",
     ReadKind.MEMBERS: lambda r, e: f"{r.source} == {_short(e)}",
     ReadKind.SAME: lambda r, e: f"{r.source} is {'' if e else 'not '}{r.key}",
-    ReadKind.INSTANCE_DICT: lambda r, e: f"{r.source}.__dict__ was not replaced",
-    ReadKind.MRO: lambda r, e: f"bases of {r.source} are unchanged",
-    ReadKind.FUNCTION: lambda r, e: f"code and defaults of {r.source} are unchanged",
-    ReadKind.RECALL: lambda r, e: (
-        f"{r.source}({', '.join(map(_short, r.key))}) gives {_short(e)}"
-    ),
+    ReadKind.INSTANCE_DICT: lambda r, _: f"{r.source}.__dict__ was not replaced",
+    ReadKind.MRO: lambda r, _: f"bases of {r.source} are unchanged",
+    ReadKind.FUNCTION: lambda r, _: f"code and defaults of {r.source} are unchanged",
+    ReadKind.RECALL: lambda r, e: f"{r.source}({', '.join(map(_short, r.key))}) gives {_short(e)}",
 }
 
 
 def _short(value: object, limit: int = 60) -> str:
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 3] + "..."
-
-

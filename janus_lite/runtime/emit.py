@@ -29,7 +29,6 @@ from janus_lite.runtime.rebuild import maker_of
 from janus_lite.torch_internals import tensor_guard
 
 
-
 class Leave:
     """What a generated function returns instead of an output: a miss or a failed assertion.
 
@@ -89,7 +88,7 @@ def emit(
     writer = _Writer(program, examples, global_state, graph)
     source = writer.module()
     filename = f"<janus_lite {next(_counter)} {name}>"
-    linecache.cache[filename] = (len(source), None, source.splitlines(True), filename)
+    linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     exec(compile(source, filename, "exec"), writer.names.namespace)  # noqa: S102
     namespace = writer.names.namespace
     return Emitted(
@@ -187,9 +186,7 @@ class _Writer:
             lines.append(f"if not tensors_match({arguments}): return MISS")
         return lines
 
-    def _emit_plainly(
-        self, emitter: GuardEmitter, lines: list[str], reads: Sequence[Read]
-    ) -> None:
+    def _emit_plainly(self, emitter: GuardEmitter, lines: list[str], reads: Sequence[Read]) -> None:
         for read in reads:
             emitter.emit(read)
         self._load_inputs(emitter, lines, self._heap_inputs)
@@ -247,7 +244,7 @@ class _Writer:
             if operation.site != site:
                 site = operation.site
                 lines.append(f"# {site}")
-            lines += self._operation(operation, restores)
+            lines += self._operation(operation, restores=restores)
             dead = sorted(
                 v for v in _made_or_read(operation) if last.get(v) == position and v not in inputs
             )
@@ -264,7 +261,7 @@ class _Writer:
             f"{_INDENT}ambient.restore(state)",
         ]
 
-    def _operation(self, operation: Operation, restores: bool) -> list[str]:
+    def _operation(self, operation: Operation, *, restores: bool) -> list[str]:
         call = self._call(operation)
         leave = ""
         if is_assertion(operation):
@@ -515,5 +512,3 @@ def _shape_pairs(output: object, shapes: object) -> list[tuple[Ref, tuple[int, .
 
 def _indent(lines: Sequence[str]) -> list[str]:
     return [f"{_INDENT}{line}" for line in lines]
-
-

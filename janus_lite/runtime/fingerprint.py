@@ -93,7 +93,8 @@ class _Probe:
         count = 6
         before = self.words(sample, count)
         sample["a"] = 3
-        changed = [i for i, (x, y) in enumerate(zip(before, self.words(sample, count), strict=True)) if x != y]
+        pairs = zip(before, self.words(sample, count), strict=True)
+        changed = [i for i, (old, new) in enumerate(pairs) if old != new]
         if len(changed) != 1:
             return None
         tag = changed[0]
@@ -176,7 +177,9 @@ class _Probe:
 def layout() -> Layout:
     """Probe this interpreter once."""
     if sysconfig.get_config_var("Py_GIL_DISABLED"):
-        return Layout(None, False, None, None, None, None)
+        return Layout(
+            dict_tag=None, sees_instances=False, cls=None, bases=None, function=None, cell=None
+        )
     probe = _Probe(_memory())
     tag = probe.dict_tag()
     return Layout(
@@ -229,7 +232,7 @@ class FingerprintBuilder:
                 return self._add(value, word)
         return False
 
-    def type(self, value: object) -> bool:
+    def class_of(self, value: object) -> bool:
         """The class of an object."""
         return self._add(value, self._layout.cls)
 
@@ -240,7 +243,11 @@ class FingerprintBuilder:
     def function(self, function: types.FunctionType) -> bool:
         """Code, defaults and keyword defaults of a function."""
         words = self._layout.function
-        return words is not None and all([self._add(function, word) for word in words])
+        if words is None:
+            return False
+        for word in words:
+            self._add(function, word)
+        return True
 
     def cell(self, cell: types.CellType) -> bool:
         """The contents of a closure cell."""
@@ -266,6 +273,6 @@ class Fingerprint:
         array = np.array(indices, dtype=np.intp)
 
         def read() -> bytes:  # hot
-            return take(array).tobytes()  # type: ignore[no-any-return]
+            return take(array).tobytes()
 
         self.read = read

@@ -106,12 +106,13 @@ def _covers(read: Read, builder: FingerprintBuilder, unseen: set[int]) -> bool:
             )
         case ReadKind.SAME:
             assert isinstance(read.key, Source)
-            return all([_covers_place(s, builder, unseen) for s in (source, read.key)])
+            first = _covers_place(source, builder, unseen)
+            return _covers_place(read.key, builder, unseen) and first
     if not isinstance(source, Pinned) or source.is_weak:
         return False
     match read.kind:
         case ReadKind.TYPE:
-            return builder.type(source.held)
+            return builder.class_of(source.held)
         case ReadKind.INSTANCE_DICT:
             return builder.instance(source.held, read.expected)  # type: ignore[arg-type]
         case ReadKind.MRO:

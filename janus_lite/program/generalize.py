@@ -43,9 +43,7 @@ def is_assertion(operation: Operation) -> bool:
     return operation.kind in (OperationKind.ASSERT, OperationKind.SHAPE)
 
 
-def generalize(
-    trace: Trace, positional: int, keywords: tuple[str, ...]
-) -> Program | Reason:
+def generalize(trace: Trace, positional: int, keywords: tuple[str, ...]) -> Program | Reason:
     """Turn a trace into a program.
 
     Args:

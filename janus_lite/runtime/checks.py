@@ -109,9 +109,7 @@ _CHECKS: dict[ReadKind, Callable[[Any, Any], object]] = {
     ReadKind.TYPE: lambda value, read: type(value) is read.expected,
     ReadKind.ABSENT: _is_absent,
     ReadKind.LENGTH: lambda value, read: len(value) == read.expected,
-    ReadKind.KEYS: lambda value, read: (
-        tuple(map(typed, value)) == tuple(map(typed, read.expected))
-    ),
+    ReadKind.KEYS: lambda value, read: tuple(map(typed, value)) == tuple(map(typed, read.expected)),
     ReadKind.MEMBERS: _has_members,
     ReadKind.INSTANCE_DICT: lambda value, read: (
         object.__getattribute__(value, "__dict__") is read.expected

@@ -346,7 +346,10 @@ def store_plainly(session: Session, owner: Any, name: str, value: Any) -> None:
         _refuse_write(session, owner, f".{name} = ...")
     else:
         session.heap.dict_source(source, owner, table)
-        session.store(StoreKind.ATTRIBUTE, owner, name, value)
+        if _has_own_setattr(session, type(owner)):  # which a replay must not run once more
+            session.store(StoreKind.ITEM, table, name, value)
+        else:
+            session.store(StoreKind.ATTRIBUTE, owner, name, value)
         session.writes.written(table, name)
         if is_a(owner, torch.nn.Module):
             for kind in ("_parameters", "_buffers", "_modules"):
@@ -355,6 +358,11 @@ def store_plainly(session: Session, owner: Any, name: str, value: Any) -> None:
         setattr(owner, name, value) if is_a(owner, torch.nn.Module) else object.__setattr__(
             owner, name, value
         )
+
+
+def _has_own_setattr(session: Session, cls: type) -> bool:
+    _, setter = session.heap.class_attribute(cls, "__setattr__")
+    return is_a(setter, types.FunctionType) and setter is not torch.nn.Module.__setattr__
 
 
 def delete(session: Session, owner: Any, name: str) -> None:

@@ -35,6 +35,7 @@ from janus_lite.record.effects import StoreKind
 from janus_lite.record.heap import SCALARS, instance_dict
 from janus_lite.record.kinds import is_a
 from janus_lite.record.session import Session
+from janus_lite.record.stack import as_seen_by_user
 from janus_lite.torch_internals import TORCH_BUILTINS
 
 Arguments = tuple[Any, ...]
@@ -75,7 +76,7 @@ _TORCH_FUNCTION_TESTS: frozenset[object] = frozenset(
 def call(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
     """`function(*args, **kwargs)`."""
     if session.is_stopped:
-        return function(*args, **kwargs)
+        return as_seen_by_user(function)(*args, **kwargs)
     kind = type(function)
     if kind is types.FunctionType:
         return _call_function(session, function, args, kwargs)
@@ -103,10 +104,14 @@ def _call_function(
     if function in SPECIAL:
         return SPECIAL[function](session, function, args, kwargs)
     if function in HOST_EFFECTS:
-        session.stop(Code.HOST_EFFECT, f"calls `{function.__qualname__}`")
-        return function(*args, **kwargs)
+        return _host_effect(session, function, args, kwargs)
     twin = session.twin_for(function)
     return function(*args, **kwargs) if twin is None else twin(*args, **kwargs)
+
+
+def _host_effect(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    session.stop(Code.HOST_EFFECT, f"calls `{function.__qualname__}`")
+    return as_seen_by_user(function)(*args, **kwargs)
 
 
 def _call_partial(
@@ -202,6 +207,10 @@ def _construct(session: Session, cls: type, args: Arguments, kwargs: Keywords) -
         return call(session, meta_call, (cls, *args), kwargs)
     if issubclass(cls, torch.Tensor) or meta_call is not type.__dict__["__call__"]:
         return _unknown(session, cls, args, kwargs)
+    if hasattr(cls, "__del__"):
+        session.stop(
+            Code.UNKNOWN_OBJECT, f"makes a {cls.__qualname__}, whose `__del__` would not run"
+        )
     _, new = session.heap.class_attribute(cls, "__new__")
     _, init = session.heap.class_attribute(cls, "__init__")
     if is_a(new, staticmethod):
@@ -256,6 +265,8 @@ def _initialise_dataclass(
     with session.own_work():
         bound = inspect.signature(init).bind(value, *args, **kwargs).arguments
         fields = dataclasses.fields(cls)
+    is_frozen = cls.__dataclass_params__.frozen  # type: ignore[attr-defined] # a dataclass has it
+    put = attributes.store_plainly if is_frozen else attributes.store
     post = []
     for field in fields:
         if not field.init and field.default_factory is dataclasses.MISSING:
@@ -266,12 +277,10 @@ def _initialise_dataclass(
             given = call(session, field.default_factory, (), {})
         else:
             given = field.default
-        attributes.store(session, value, field.name, given)
+        put(session, value, field.name, given)
     for name, field in getattr(cls, "__dataclass_fields__", {}).items():
         if field._field_type is dataclasses._FIELD_INITVAR:  # type: ignore[attr-defined]
             post.append(bound.get(name, field.default))
-    if getattr(cls, "__dataclass_params__").frozen:  # noqa: B009
-        session.stop(Code.UNKNOWN_CALL, f"frozen dataclass `{cls.__qualname__}`")
     if hasattr(cls, "__post_init__"):
         call(session, attributes.load(session, value, "__post_init__"), tuple(post), {})
 
@@ -288,8 +297,7 @@ def _call_builtin(session: Session, function: Any, args: Arguments, kwargs: Keyw
     if special is not None:
         return special(session, function, args, kwargs)
     if _is_hashable(function) and function in HOST_EFFECTS:
-        session.stop(Code.HOST_EFFECT, f"calls `{function.__qualname__}`")
-        return function(*args, **kwargs)
+        return _host_effect(session, function, args, kwargs)
     if function in _TORCH_FUNCTION_TESTS:
         return False if _only_plain_tensors(args) else function(*args, **kwargs)
     bound = getattr(function, "__self__", None)
@@ -579,7 +587,7 @@ class _Leaf:
 def _unknown(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
     if not session.is_stopped:
         session.stop(Code.UNKNOWN_CALL, f"calls `{_name(function)}`, which is in no contract")
-    return function(*args, **kwargs)
+    return as_seen_by_user(function)(*args, **kwargs)
 
 
 def _name(function: Any) -> str:

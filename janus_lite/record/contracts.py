@@ -217,4 +217,6 @@ def python_leaves() -> dict[Callable[..., object], Contract]:
     return rows
 
 
-HOST_EFFECTS: frozenset[object] = frozenset({print, warnings.warn, builtins.input, builtins.open})
+HOST_EFFECTS: frozenset[object] = frozenset(
+    {print, warnings.warn, builtins.input, builtins.open, logging.Logger._log}
+)

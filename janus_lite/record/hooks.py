@@ -17,6 +17,7 @@ from janus_lite.record import attributes, calls, syntax
 from janus_lite.record.audit import is_library_file
 from janus_lite.record.instrument import TwinCache
 from janus_lite.record.session import current
+from janus_lite.record.stack import as_seen_by_user
 
 
 class Hooks:
@@ -29,7 +30,7 @@ class Hooks:
         """`function(*args, **kwargs)`."""
         session = current()
         if session is None:
-            return function(*args, **kwargs)
+            return as_seen_by_user(function)(*args, **kwargs)
         return calls.call(session, function, args, kwargs)
 
     @staticmethod

@@ -188,7 +188,8 @@ class _Records(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         if not record.name.startswith("janus_lite"):
-            self.lines.append(f"{record.levelname} {record.getMessage()}")
+            place = f"{record.filename}:{record.lineno} {record.funcName}"
+            self.lines.append(f"{record.levelname} {record.getMessage()} {place}")
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ ORDER = {
     "janus_lite": """
         errors config torch_internals stances
         record record.kinds record.source record.effects record.trace record.contracts
-        record.torch_table record.instrument record.audit record.heap record.tape record.session
+        record.torch_table record.instrument record.audit record.stack record.heap record.tape record.session
         record.attributes record.outputs record.calls record.syntax record.hooks record.recorder
         program program.assumptions program.generalize
         runtime runtime.fingerprint runtime.ambient runtime.guards runtime.emit runtime.backends

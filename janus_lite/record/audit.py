@@ -107,7 +107,7 @@ class _Monitoring:
         self._local.check = outer
 
     def _start(self) -> None:
-        monitoring: Any = sys.monitoring  # type: ignore[attr-defined]
+        monitoring: Any = sys.monitoring  # type: ignore[attr-defined]  # from 3.12 on
         with self._lock:
             self._users += 1
             if self._users > 1:
@@ -125,7 +125,7 @@ class _Monitoring:
             monitoring.set_events(self._tool, event)
 
     def _stop(self) -> None:
-        monitoring: Any = sys.monitoring  # type: ignore[attr-defined]
+        monitoring: Any = sys.monitoring  # type: ignore[attr-defined]  # from 3.12 on
         with self._lock:
             self._users -= 1
             if self._users == 0 and self._tool is not None:

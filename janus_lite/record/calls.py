@@ -237,7 +237,7 @@ def _class_contract(cls: type) -> Contract | None:
 
 
 def _initialise(
-    session: Session, cls: type, init: object, value: Any, args: Arguments, kwargs: Keywords
+    session: Session, cls: type, init: Any, value: Any, args: Arguments, kwargs: Keywords
 ) -> None:
     if is_a(init, types.FunctionType):
         if init.__code__.co_filename == "<string>" and hasattr(cls, "__dataclass_fields__"):
@@ -250,7 +250,7 @@ def _initialise(
     else:
         for argument in (*args, *kwargs.values()):
             session.heap.snapshot(argument)
-        init(value, *args, **kwargs)  # type: ignore[operator]
+        init(value, *args, **kwargs)
 
 
 def _initialise_dataclass(
@@ -279,7 +279,7 @@ def _initialise_dataclass(
             given = field.default
         put(session, value, field.name, given)
     for name, field in getattr(cls, "__dataclass_fields__", {}).items():
-        if field._field_type is dataclasses._FIELD_INITVAR:  # type: ignore[attr-defined]
+        if field._field_type is dataclasses._FIELD_INITVAR:  # type: ignore[attr-defined]  # private
             post.append(bound.get(name, field.default))
     if hasattr(cls, "__post_init__"):
         call(session, attributes.load(session, value, "__post_init__"), tuple(post), {})

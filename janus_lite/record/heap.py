@@ -89,7 +89,8 @@ def instance_dict(value: object) -> dict[str, object] | None:
 
 def class_dict(cls: type) -> types.MappingProxyType[str, object]:
     """Return `cls.__dict__` past metaclass overrides."""
-    return type.__dict__["__dict__"].__get__(cls)  # type: ignore[no-any-return]
+    table: types.MappingProxyType[str, object] = type.__dict__["__dict__"].__get__(cls)
+    return table
 
 
 def is_mutable_class(cls: type) -> bool:

@@ -9,6 +9,7 @@ code.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,14 +63,14 @@ class Pinned(Source):
             are held weakly, so that a conversion does not keep a model alive.
     """
 
-    held: object
+    held: Any
     label: str
     is_weak: bool = False
 
     @property
-    def value(self) -> object:
+    def value(self) -> Any:
         """The object; `None` once a weakly held one is gone."""
-        return self.held() if self.is_weak else self.held  # type: ignore[operator]
+        return self.held() if self.is_weak else self.held
 
     @property
     def is_pinned(self) -> bool:

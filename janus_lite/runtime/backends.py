@@ -35,11 +35,11 @@ def lookup(backend: str | Backend) -> Backend | None:
     if backend in NATIVE:
         return None
     try:
-        found: Any = torch._dynamo.lookup_backend(backend)
+        found: Backend = torch._dynamo.lookup_backend(backend)
     except Exception as error:
         known = sorted({*NATIVE, *torch.compiler.list_backends()})
         raise BackendError(f"unknown backend {backend!r}; expected one of {known}") from error
-    return found  # type: ignore[no-any-return]
+    return found
 
 
 def compile_graph(

@@ -22,6 +22,7 @@ from janus_lite.record.source import (
     Pinned,
     Referent,
     Source,
+    Step,
 )
 from janus_lite.record.trace import Read, ReadKind, TensorMeta
 from janus_lite.runtime.guards import ABSENT, LOOKUP_ERRORS, SINGLETONS, is_cell, is_empty, typed
@@ -51,7 +52,8 @@ def value_at(source: Source, call: Call = _NO_CALL) -> object:
         return call.args[source.index]
     if isinstance(source, Keyword):
         return (call.kwargs or {})[source.name]
-    owner: Any = value_at(source.owner, call)  # type: ignore[attr-defined]
+    assert isinstance(source, Step)
+    owner: Any = value_at(source.owner, call)
     return _STEPS[type(source)](owner, source)
 
 

@@ -89,11 +89,11 @@ def emit(
     source = writer.module()
     filename = f"<janus_lite {next(_counter)} {name}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
-    exec(compile(source, filename, "exec"), writer.names.namespace)  # noqa: S102
+    exec(compile(source, filename, "exec"), writer.names.namespace)  # noqa: S102  # our own text
     namespace = writer.names.namespace
     return Emitted(
-        call=namespace["replay"],  # type: ignore[arg-type]
-        check=namespace["check"],  # type: ignore[arg-type]
+        call=namespace["replay"],
+        check=namespace["check"],
         source=source,
         filename=filename,
         fingerprint=writer.fingerprint,
@@ -458,11 +458,11 @@ def _count_uses(plan: object, uses: dict[int, int]) -> None:
                 _count_uses(part, uses)
 
 
-def _is_literal(value: object) -> bool:
+def _is_literal(value: Any) -> bool:
     if type(value) is float:
         return value == value and abs(value) != float("inf")
     if type(value) in (list, tuple):
-        return all(_is_literal(v) for v in value)  # type: ignore[attr-defined]
+        return all(_is_literal(v) for v in value)
     return type(value) in (int, str, bool, type(None), type(Ellipsis)) and value is not ...
 
 
@@ -502,9 +502,9 @@ def _pattern(output: object) -> str:
     return "_"
 
 
-def _shape_pairs(output: object, shapes: object) -> list[tuple[Ref, tuple[int, ...]]]:
+def _shape_pairs(output: object, shapes: Any) -> list[tuple[Ref, tuple[int, ...]]]:
     if isinstance(output, Ref):
-        return [(output, shapes)]  # type: ignore[list-item]
+        return [(output, shapes)]
     if isinstance(output, tuple) and isinstance(shapes, tuple):
         return [p for o, s in zip(output, shapes, strict=True) for p in _shape_pairs(o, s)]
     return []

@@ -33,7 +33,7 @@ class Names:
     """Names of a generated function: constants by identity, locals by source."""
 
     def __init__(self) -> None:
-        self.namespace: dict[str, object] = {
+        self.namespace: dict[str, Any] = {
             "ABSENT": ABSENT,
             "get_dict": object.__getattribute__,
             "dict_get": dict.get,
@@ -243,7 +243,7 @@ def is_cell(source: Source) -> bool:
 def is_empty(cell: Any) -> bool:
     """Whether a closure cell holds nothing."""
     try:
-        cell.cell_contents  # noqa: B018
+        cell.cell_contents  # noqa: B018  # reading an empty one raises
     except ValueError:
         return True
     return False

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from janus_lite.record.source import CellContents, Element, Entry, Pinned, Source
 from janus_lite.record.trace import Read, ReadKind
@@ -67,7 +68,7 @@ class HeapCheck:
         lines.append(f"return ({', '.join(loads)}{',' if loads else ''})")
         body = "\n    ".join(lines)
         exec(f"def refresh():\n    {body}", names.namespace)  # noqa: S102  # our own text
-        return names.namespace["refresh"]  # type: ignore[return-value]
+        return names.namespace["refresh"]
 
 
 def split_by_fingerprint(
@@ -110,26 +111,28 @@ def _covers(read: Read, builder: FingerprintBuilder, unseen: set[int]) -> bool:
             return _covers_place(read.key, builder, unseen) and first
     if not isinstance(source, Pinned) or source.is_weak:
         return False
+    held: Any = source.held
+    expected: Any = read.expected
     match read.kind:
         case ReadKind.TYPE:
-            return builder.class_of(source.held)
+            return builder.class_of(held)
         case ReadKind.INSTANCE_DICT:
-            return builder.instance(source.held, read.expected)  # type: ignore[arg-type]
+            return builder.instance(held, expected)
         case ReadKind.MRO:
-            return builder.mro(source.held)  # type: ignore[arg-type]
+            return builder.mro(held)
         case ReadKind.FUNCTION:
-            return builder.function(source.held)  # type: ignore[arg-type]
+            return builder.function(held)
     return False
 
 
 def _covers_place(source: Source, builder: FingerprintBuilder, unseen: set[int]) -> bool:
     if isinstance(source, Pinned):
         return True
-    owner = getattr(source, "owner", None)
+    owner: Any = getattr(source, "owner", None)
     if not isinstance(owner, Pinned) or owner.is_weak:
         return False
     if isinstance(source, Entry):
         return id(owner.held) not in unseen and builder.table(owner.held)
     if isinstance(source, CellContents):
-        return builder.cell(owner.held)  # type: ignore[arg-type]
+        return builder.cell(owner.held)
     return isinstance(source, Element) and isinstance(owner.held, tuple)

@@ -64,9 +64,9 @@ def _make_object(cls: Any, _content: Any, fields: dict[str, Any], _extra: Any) -
 def _builtin(cls: type, name: str) -> Callable[..., Any]:
     """The C method of the built-in base, past the class's own override."""
     for base in cls.__mro__:
-        method = base.__dict__.get(name)
+        method: Callable[..., Any] | None = base.__dict__.get(name)
         if method is not None and not isinstance(method, types.FunctionType):
-            return method  # type: ignore[no-any-return]
+            return method
     raise TypeError(f"{cls.__qualname__} has no built-in {name}")
 
 

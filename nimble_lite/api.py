@@ -153,18 +153,26 @@ class ScheduledFunction:
     def _make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         graph = record(self.original, args, kwargs)
         kind = self._backend or ("cuda" if graph.device.type == "cuda" else "serial")
-        is_choice = self._backend is None or kind == "threads"
-        if is_choice and config.current().measure:
-            self._keep_fastest(kind, graph, args, kwargs)
+        rivals = self._rivals(kind) if config.current().measure else {}
+        if rivals:
+            self._keep_fastest(rivals, graph, args, kwargs)
         else:
-            self._take(kind, graph)
+            self._take(kind, graph, self._streams)
 
-    def _take(self, kind: str, graph: TaskGraph) -> Replay:
+    def _rivals(self, kind: str) -> dict[str, tuple[str, Streams]]:
+        """What is measured against eager, by name: backend and streams. Empty: nothing is."""
+        if kind == "threads":
+            return {"threads": (kind, self._streams), "serial": ("serial", 1)}
+        if kind == "cuda" and self._streams == "auto":
+            return {"many streams": (kind, "auto"), "one stream": (kind, 1)}
+        return {kind: (kind, self._streams)} if self._backend is None else {}
+
+    def _take(self, kind: str, graph: TaskGraph, streams: Streams) -> Replay:
         """Plan for a backend and put its replay in force."""
-        streams: Streams = 1 if kind == "serial" else self._streams
         profile = H100 if kind in {"cuda", "recorder"} else CPU
         scope = thread_scope(graph) if kind == "threads" else device_scope(graph)
-        self.plan: Schedule = make_schedule(graph, scope, profile, streams)
+        asked: Streams = 1 if kind == "serial" else streams
+        self.plan: Schedule = make_schedule(graph, scope, profile, asked)
         self._executable: Executable = _build(kind, self.plan, self._outputs)
         replay = Replay(self.original, graph, self._executable)
         self._replay = replay
@@ -172,20 +180,34 @@ class ScheduledFunction:
         return replay
 
     def _keep_fastest(
-        self, kind: str, graph: TaskGraph, args: tuple[Any, ...], kwargs: dict[str, Any]
+        self,
+        rivals: Mapping[str, tuple[str, Streams]],
+        graph: TaskGraph,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
     ) -> None:
-        """Let the serial replay or the function itself win where they are faster."""
+        """Measure the rivals and the function itself in turns, and keep the fastest.
+
+        One stream against eager is the gain of replaying; many streams against one is the gain
+        of overlapping. They are never added up.
+        """
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
         made: dict[str, tuple[Replay, Schedule, Executable]] = {}
-        made[kind] = (self._take(kind, graph), self.plan, self._executable)
-        if kind != "serial":
-            made["serial"] = (self._take("serial", graph), self.plan, self._executable)
+        for name, (kind, streams) in rivals.items():
+            replay = self._take(kind, graph, streams)
+            if name == "one stream" and made["many streams"][1].plan.streams == 1:
+                # The gates chose one stream already: there is nothing to compare.
+                self._executable.close()
+                made = {"one stream": made["many streams"]}
+            else:
+                made[name] = (replay, self.plan, self._executable)
         runs: dict[str, Callable[[], Any]] = {
             name: partial(replay, *args, **kwargs) for name, (replay, _, _) in made.items()
         }
         runs["eager"] = partial(_Eager(self.original), *args, **kwargs)
+        wait = torch.cuda.synchronize if graph.device.type == "cuda" else _nothing
         with undisturbed(graph, tensors):
-            self._measurement = fastest(runs, _nothing)
+            self._measurement = fastest(runs, wait)
         self._chosen = self._measurement.chosen
         for name, (_, _, executable) in made.items():
             if name != self._chosen:

@@ -23,13 +23,10 @@ CODES: dict[str, str] = {
     "NL0105": "a tensor made by the run was stored outside it",
     "NL0106": "a tensor's storage was exchanged or resized in place",
     "NL0107": "a functorch transform, a tensor subclass or a nested mode was active",
-    "NL0108": "the function does not run without error on the example inputs",
-    "NL0109": "the function draws random numbers from a generator of its own",
     "NL0201": "an input differs from the example that was scheduled",
     "NL0202": "inputs share memory in another way than the example inputs did",
     "NL0203": "torch's ambient state differs from when the function was scheduled",
     "NL0204": "an input requires grad and grad mode is on",
-    "NL0205": "the module changed in a way that the schedule does not cover",
     "NL0206": "a value that Python read while recording is different now",
     "NL0207": "an output of an earlier replay was used after it was overwritten",
     "NL0301": "a schedule has a race, or breaks a rule of streams and events",
@@ -39,8 +36,6 @@ CODES: dict[str, str] = {
     "NL0402": "an operation cannot be captured into a CUDA graph",
     "NL0403": "capturing the CUDA graph failed",
     "NL0404": "a conditional region cannot become a conditional node",
-    "NL0405": "a loop reached its iteration cap",
-    "NL0406": "the same replay was entered twice at once",
     "NL0407": "the schedule was closed",
 }
 """Every code with the sentence that explains it; `docs/errors.md` has a page for each."""

@@ -10,7 +10,9 @@ import pytest
 import torch
 
 import nimble_lite
-from nimble_lite.errors import ScheduleError
+from nimble_lite import api
+from nimble_lite.backends.cuda.fake import FakeDriver
+from nimble_lite.errors import BackendError, ScheduleError
 from tests.nimble_lite.contract import Branches
 
 
@@ -146,3 +148,29 @@ def test_the_dot_file_has_the_cover_edges(tmp_path: Path) -> None:
 def test_an_unknown_knob_is_refused() -> None:
     with pytest.raises(TypeError, match="unknown knob"), nimble_lite.config.patch(speed="high"):
         pass
+
+
+def test_the_cuda_backend_needs_a_device() -> None:
+    with pytest.raises(BackendError, match="NL0401"):
+        nimble_lite.schedule(torch.sin, (torch.ones(2),), backend="cuda")
+
+
+def test_on_a_device_one_and_many_streams_and_eager_are_measured(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(api, "make_driver", lambda device, streams: FakeDriver(streams))
+    wide = torch.nn.ModuleList(torch.nn.Linear(512, 512) for _ in range(4)).eval()
+
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        return torch.stack([layer(layer(layer(x))) for layer in wide])
+
+    x = torch.randn(64, 512)
+    scheduled = nimble_lite.schedule(fn, (x,), backend="cuda")
+
+    report = scheduled.report()
+    assert report.measurement is not None
+    assert {"one stream", "eager"} <= set(report.measurement.median_us)
+    assert report.backend == report.measurement.chosen
+    if "many streams" in report.measurement.median_us:
+        assert "overlap" in str(report)
+    assert torch.equal(scheduled(x), fn(x).detach())

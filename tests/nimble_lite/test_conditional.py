@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -81,6 +82,8 @@ class DryDriver:
 class _Params:
     """Forwards to real parameters; only `phGraph_out` is answered here."""
 
+    real: Any
+
     def __init__(self, params: Any, graphs: list[Any]) -> None:
         object.__setattr__(self, "real", params)
         object.__setattr__(self, "conditional", _Conditional(params.conditional, graphs))
@@ -90,6 +93,8 @@ class _Params:
 
 
 class _Conditional:
+    _part: Any
+
     def __init__(self, real_part: Any, graphs: list[Any]) -> None:
         object.__setattr__(self, "_part", real_part)
         object.__setattr__(self, "phGraph_out", graphs)
@@ -172,9 +177,8 @@ def test_a_switch_has_one_body_per_case(dry: DryDriver) -> None:
     nodes = nodes_on(dry)
     seen: list[int] = []
 
-    nodes.switch(
-        5, torch.zeros((), dtype=torch.int32), [lambda i=i: seen.append(i) for i in range(3)]
-    )  # type: ignore[misc]  # one closure per case
+    bodies = [partial(seen.append, case) for case in range(3)]
+    nodes.switch(5, torch.zeros((), dtype=torch.int32), bodies)
 
     assert seen == [0, 1, 2]
     assert dry.calls.count("cuStreamBeginCaptureToGraph") == 3

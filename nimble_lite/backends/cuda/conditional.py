@@ -145,7 +145,7 @@ class ConditionalNodes:
             stream: raw stream under capture.
             predicate: decided before the node; `body` must write it for the next iteration.
             counter: `i32[]` that is zeroed before the node; above `cap` after it when the cap
-                ended the loop, which the caller reports as NL0405.
+                ended the loop, so that the host can tell.
             body: issues one iteration.
             cap: most iterations. A body that never turns the predicate off would hang the device.
         """

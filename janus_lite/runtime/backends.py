@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import fx
@@ -35,11 +35,11 @@ def lookup(backend: str | Backend) -> Backend | None:
     if backend in NATIVE:
         return None
     try:
-        found: Backend = torch._dynamo.lookup_backend(backend)
+        found: Any = torch._dynamo.lookup_backend(backend)
     except Exception as error:
         known = sorted({*NATIVE, *torch.compiler.list_backends()})
         raise BackendError(f"unknown backend {backend!r}; expected one of {known}") from error
-    return found
+    return cast("Backend", found)
 
 
 def compile_graph(

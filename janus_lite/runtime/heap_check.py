@@ -68,7 +68,8 @@ class HeapCheck:
         lines.append(f"return ({', '.join(loads)}{',' if loads else ''})")
         body = "\n    ".join(lines)
         exec(f"def refresh():\n    {body}", names.namespace)  # noqa: S102  # our own text
-        return names.namespace["refresh"]
+        refresh: Callable[[], tuple[object, ...] | None] = names.namespace["refresh"]
+        return refresh
 
 
 def split_by_fingerprint(

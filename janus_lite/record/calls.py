@@ -213,19 +213,25 @@ def _construct(session: Session, cls: type, args: Arguments, kwargs: Keywords) -
         )
     _, new = session.heap.class_attribute(cls, "__new__")
     _, init = session.heap.class_attribute(cls, "__init__")
-    if is_a(new, staticmethod):
-        value = call(session, new.__func__, (cls, *args), kwargs)
-    elif new is object.__dict__["__new__"]:
-        value = object.__new__(cls)
-    elif issubclass(cls, _BUILTIN_BASES) and is_a(new, types.BuiltinFunctionType):
-        for argument in (*args, *kwargs.values()):
-            session.heap.snapshot(argument)
-        value = new(cls, *args, **kwargs)
-    else:
+    value = _make(session, cls, new, args, kwargs)
+    if value is _UNKNOWN:
         return _unknown(session, cls, args, kwargs)
     if cls in type(value).__mro__:
         _initialise(session, cls, init, value, args, kwargs)
     return value
+
+
+def _make(session: Session, cls: type, new: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """`cls.__new__(cls, ...)`; `_UNKNOWN` where that is C code without a contract."""
+    if is_a(new, staticmethod):
+        return call(session, new.__func__, (cls, *args), kwargs)
+    if new is object.__dict__["__new__"]:
+        return object.__new__(cls)
+    if issubclass(cls, _BUILTIN_BASES) and is_a(new, types.BuiltinFunctionType):
+        for argument in (*args, *kwargs.values()):
+            session.heap.snapshot(argument)
+        return new(cls, *args, **kwargs)
+    return _UNKNOWN
 
 
 def _class_contract(cls: type) -> Contract | None:

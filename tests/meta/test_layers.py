@@ -16,12 +16,14 @@ pytestmark = pytest.mark.tiny
 
 ORDER = {
     "janus_lite": """
-        errors config torch_internals stances
+        errors config logs torch_internals stances
         record record.kinds record.source record.effects record.trace record.contracts
-        record.torch_table record.instrument record.audit record.stack record.heap record.tape record.session
-        record.attributes record.outputs record.calls record.syntax record.hooks record.recorder
+        record.torch_table record.instrument record.audit record.stack record.heap record.tape
+        record.session record.attributes record.outputs record.calls record.syntax record.hooks
+        record.recorder
         program program.assumptions program.generalize
-        runtime runtime.fingerprint runtime.ambient runtime.guards runtime.emit runtime.backends
+        runtime runtime.fingerprint runtime.ambient runtime.guards runtime.checks
+        runtime.heap_check runtime.rebuild runtime.emit runtime.backends
         runtime.cache runtime.policy
         report function api
     """,
@@ -30,8 +32,9 @@ ORDER = {
         tasks tasks.graph tasks.alias tasks.owners tasks.tracing tasks.cost
         plan plan.meg plan.matching plan.streams plan.simulate plan.schedule plan.arena plan.races
         plan.planner
+        measure
         backends backends.protocol backends.recorder backends.serial backends.threads backends.cuda
-        measure replay report api
+        replay report api dynamo
     """,
 }
 

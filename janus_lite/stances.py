@@ -67,7 +67,7 @@ class stance:  # noqa: N801  # used like a function: `with stance("force_eager")
             with stance(name):
                 return function(*args, **kwargs)
 
-        return run  # type: ignore[return-value]  # `wraps` keeps the signature
+        return run  # type: ignore[return-value]  # same signature, by `wraps`
 
 
 def disable(function: Function) -> Function:

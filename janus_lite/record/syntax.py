@@ -261,7 +261,7 @@ def _load_class_item(session: Session, owner: type, key: Any) -> Any:
         return session.call(method, (owner, key), {})
     session.leaves += 1
     try:
-        value = owner[key]  # type: ignore[index]  # `Enum["NAME"]` or a generic alias
+        value = owner[key]  # type: ignore[index]  # an Enum by name, or a generic alias
     finally:
         session.leaves -= 1
     session.heap.pin(value, f"{owner.__qualname__}[{key!r}]")

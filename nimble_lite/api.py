@@ -177,6 +177,8 @@ class ScheduledFunction:
         replay = Replay(self.original, graph, self._executable)
         self._replay = replay
         self._chosen: str = kind
+        if folder := config.current().dump:
+            _dump(Path(folder), self.plan, self._executable, kind)
         return replay
 
     def _keep_fastest(
@@ -251,6 +253,17 @@ def make_driver(device: torch.device, streams: int) -> Driver:
             hint="leave backend out to pick what the inputs' device has",
         )
     return TorchDriver(device, streams)
+
+
+def _dump(folder: Path, plan: Schedule, executable: Executable, kind: str) -> None:
+    """Write each stage of a schedule as a numbered file."""
+    folder.mkdir(parents=True, exist_ok=True)
+    number = len(list(folder.glob("*_tasks.txt")))
+    stages = {"tasks.txt": str(plan.graph), "schedule.txt": str(plan)}
+    stages[f"{kind}.py"] = str(getattr(executable, "source", ""))
+    for name, text in stages.items():
+        if text:
+            (folder / f"{number:02}_{name}").write_text(text + "\n", encoding="utf-8")
 
 
 def _closed(*_: Any, **__: Any) -> Any:

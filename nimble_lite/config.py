@@ -20,14 +20,13 @@ class Config:
         memory_budget: bytes that the intermediate tensors of a schedule may take in the arena
             bound; streams are given up until they fit. 0 means no limit.
         measure: with no backend named, run the candidates and keep the fastest.
-        max_captures: CUDA graphs kept per schedule; the least recently used one goes first.
-        dump: folder that receives the generated source and the programs (`NIMBLE_LITE_DUMP`).
+        dump: folder that receives task graph, program and generated source of each schedule
+            (`NIMBLE_LITE_DUMP`).
     """
 
     stream_cap: int = 4
     memory_budget: int = 0
     measure: bool = True
-    max_captures: int = 8
     dump: str = ""
 
 

@@ -174,3 +174,15 @@ def test_on_a_device_one_and_many_streams_and_eager_are_measured(
     if "many streams" in report.measurement.median_us:
         assert "overlap" in str(report)
     assert torch.equal(scheduled(x), fn(x).detach())
+
+
+def test_the_stages_of_a_schedule_can_be_dumped(tmp_path: Path) -> None:
+    with nimble_lite.config.patch(dump=str(tmp_path)):
+        for _ in range(2):
+            nimble_lite.schedule(torch.sin, (torch.ones(2),), backend="serial")
+
+    names = sorted(path.name for path in tmp_path.iterdir())
+    assert names == [
+        f"0{i}_{n}" for i in (0, 1) for n in ("schedule.txt", "serial.py", "tasks.txt")
+    ]
+    assert "sin" in (tmp_path / "01_schedule.txt").read_text()

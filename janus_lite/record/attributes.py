@@ -240,9 +240,9 @@ def _load_from_class(session: Session, owner: type, name: str) -> Any:
     if is_a(getter, types.FunctionType) or is_a(fallback, types.FunctionType):
         session.stop(Code.UNKNOWN_CALL, f"metaclass attribute access on `{owner.__qualname__}`")
         return getattr(owner, name)
-    if found_in is None or in_meta not in (None, type, object):
-        is_shadowed = found_in is not None
-        return _load_from_metaclass(session, owner, name, in_meta, is_shadowed=is_shadowed)
+    is_first = in_meta is not None and _is_data_descriptor(class_dict(in_meta)[name])
+    if found_in is None or is_first:
+        return _load_from_metaclass(session, owner, name, in_meta)
     if is_a(raw, torch.Tensor):
         return _constant(session, raw, f"{owner.__qualname__}.{name}")
     if _is_c_level(type(raw)):
@@ -257,23 +257,20 @@ def _load_from_class(session: Session, owner: type, name: str) -> Any:
     return _constant(session, raw, f"{owner.__qualname__}.{name}")
 
 
-def _load_from_metaclass(
-    session: Session, owner: type, name: str, in_meta: type | None, *, is_shadowed: bool
-) -> Any:
+def _load_from_metaclass(session: Session, owner: type, name: str, in_meta: type | None) -> Any:
     """What the class's own class provides: `__name__` and the like, or a user's metaclass."""
-    label = f"{owner.__qualname__}.{name}"
     raw = None if in_meta is None else class_dict(in_meta)[name]
-    if is_a(raw, (types.FunctionType, types.NoneType, *_CALLABLE_DESCRIPTORS)) and not is_shadowed:
+    if is_a(raw, (types.FunctionType, types.NoneType, *_CALLABLE_DESCRIPTORS)):
         return getattr(owner, name)
     if in_meta in (type, object) and name != "__dict__":
         session.heap.pin(owner, owner.__qualname__)
         value = getattr(owner, name)
         session.heap.field(owner, name, value)
         return value
-    if is_shadowed or hasattr(type(raw), "__get__"):
+    if hasattr(type(raw), "__get__"):
         session.stop(Code.UNKNOWN_CALL, f"metaclass attribute access on `{owner.__qualname__}`")
         return getattr(owner, name)
-    return _constant(session, raw, label)
+    return _constant(session, raw, f"{owner.__qualname__}.{name}")
 
 
 def _is_c_level(cls: type) -> bool:

@@ -8,6 +8,7 @@ the function is named. Python 3.12 and later use `sys.monitoring`; before, `sys.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import sysconfig
@@ -41,7 +42,7 @@ def is_library_file(filename: str) -> bool:
     return filename.startswith(_STDLIB) and _SITE_PACKAGES not in filename
 
 
-class Audit:
+class Audit(contextlib.AbstractContextManager[None]):
     """Watches frames of the current thread inside a `with` block.
 
     Args:
@@ -57,18 +58,19 @@ class Audit:
         self._is_expected = is_expected
         self._report = report
 
+    @staticmethod
+    def is_available() -> bool:
+        """Whether nobody else, such as a profiler, holds what the net hangs on."""
+        return _monitoring.is_available() if sys.version_info >= (3, 12) else not sys.getprofile()
+
     def __enter__(self) -> None:
         if sys.version_info >= (3, 12):
             self._outer = _monitoring.start(self._check)
             return
-        previous: Any = sys.getprofile()
-        self._outer = previous
 
-        def profile(frame: FrameType, event: str, argument: object) -> None:
+        def profile(frame: FrameType, event: str, _argument: object) -> None:
             if event == "call":
                 self._check(frame.f_code)
-            if previous is not None:
-                previous(frame, event, argument)
 
         sys.setprofile(profile)
 
@@ -76,7 +78,7 @@ class Audit:
         if sys.version_info >= (3, 12):
             _monitoring.stop(self._outer)
         else:
-            sys.setprofile(self._outer)
+            sys.setprofile(None)
 
     def _check(self, code: CodeType) -> None:
         if not is_own_file(code.co_filename) and not self._is_expected(code):
@@ -93,6 +95,11 @@ class _Monitoring:
         self._lock = threading.Lock()
         self._users = 0
         self._tool: int | None = None
+
+    def is_available(self) -> bool:
+        """Whether a tool id is free, or taken by another recording."""
+        monitoring: Any = sys.monitoring  # type: ignore[attr-defined]  # from 3.12 on
+        return self._users > 0 or None in map(monitoring.get_tool, range(6))
 
     def start(self, check: Check) -> Check | None:
         """Watch the current thread with `check`; return the check before."""
@@ -117,9 +124,6 @@ class _Monitoring:
                     monitoring.use_tool_id(tool, self._NAME)
                     self._tool = tool
                     break
-            else:
-                self._users -= 1
-                raise RuntimeError("no free sys.monitoring tool id")
             event = monitoring.events.PY_START
             monitoring.register_callback(self._tool, event, self._started)
             monitoring.set_events(self._tool, event)

@@ -6,6 +6,7 @@ whatever the recorder does not understand only means that nothing is converted.
 
 from __future__ import annotations
 
+import contextlib
 import time
 import types
 from collections.abc import Callable
@@ -57,17 +58,23 @@ def record(
     outer = enter(session)
     try:
         # The net goes innermost: it must not see the modes being entered.
-        with DispatchMode(session.tape), FunctionMode(session.tape):
-            if config.current().audit:
-                with Audit(session.is_expected, session.report_leak):
-                    result = _run(session, function, args, kwargs, owner)
-            else:
-                result = _run(session, function, args, kwargs, owner)
+        with DispatchMode(session.tape), FunctionMode(session.tape), _net(session):
+            result = _run(session, function, args, kwargs, owner)
         enter(outer)
         return result, _finish(session, result, time.perf_counter() - started)
     finally:
         enter(outer)
         session.release()
+
+
+def _net(session: Session) -> contextlib.AbstractContextManager[None]:
+    """The audit net; nothing is converted where it is wanted and cannot be hung."""
+    if not config.current().audit:
+        return contextlib.nullcontext()
+    if not Audit.is_available():
+        session.stop(Code.AMBIENT_STATE, "a profiler is active where the audit net would hang")
+        return contextlib.nullcontext()
+    return Audit(session.is_expected, session.report_leak)
 
 
 def _finish(session: Session, result: object, seconds: float) -> Trace:

@@ -36,6 +36,10 @@ def _generated_codes() -> frozenset[int]:
     return frozenset(id(f.__code__) for f in functions if f.__code__.co_filename == "<string>")
 
 
+def _definition(code: CodeType) -> Site:
+    return Site(code.co_filename, code.co_firstlineno, code.co_name)
+
+
 class Session:
     """One recorded run: read-set, tape, and whether it is still understood.
 
@@ -74,6 +78,7 @@ class Session:
         self._sites: dict[tuple[int, int], Site] = {}
         self._fresh_functions: dict[int, FunctionType] = {}
         self._noted_functions: set[int] = set()
+        self._first: Site | None = None  # the speculated function itself, until a line of it runs
         self.tape = Tape(
             self.stop, self.site, self._module, lambda value: self.heap.snapshot(value)
         )
@@ -108,7 +113,7 @@ class Session:
                     return self._site(code, frame.f_lineno)
                 fallback = fallback or self._site(code, frame.f_lineno)
             frame = frame.f_back
-        return fallback
+        return fallback or self._first
 
     def _site(self, code: CodeType, line: int) -> Site:
         key = (id(code), line)
@@ -158,6 +163,7 @@ class Session:
         Returns:
             `None` when there is none; the trace is stopped then.
         """
+        self._first = self._first or _definition(function.__code__)
         try:
             with self.own_work():  # finding the source runs the standard library
                 twin = self.twins.twin_of(function.__code__)

@@ -7,9 +7,9 @@ globals and classes are not shared.
 from __future__ import annotations
 
 import contextlib
+import functools
 import gc
 import hashlib
-import importlib.util
 import io
 import itertools
 import logging
@@ -19,7 +19,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass, fields
 from pathlib import Path
-from types import ModuleType
+from types import CodeType, ModuleType
 from typing import Any
 
 import numpy as np
@@ -57,15 +57,17 @@ class Outcome:
     speculative: SpeculativeFunction
 
 
+@functools.cache
+def _compiled(file: Path) -> CodeType:
+    return compile(file.read_text(encoding="utf-8"), str(file), "exec", dont_inherit=True)
+
+
 def load(file: Path) -> ModuleType:
     """A new module from a file of programs."""
-    name = f"program_{file.stem}_{next(_counter)}"
-    spec = importlib.util.spec_from_file_location(name, file)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module  # dataclasses and pickle look their module up
-    spec.loader.exec_module(module)
+    module = ModuleType(f"program_{file.stem}_{next(_counter)}")
+    module.__file__ = str(file)
+    sys.modules[module.__name__] = module  # dataclasses and pickle look their module up
+    exec(_compiled(file), module.__dict__)
     return module
 
 
@@ -129,7 +131,7 @@ def observe(world: World, step: int, *, with_change: bool = True) -> Seen:
     if with_change and step == CHANGE_AT and world.change is not None:
         world.change()
     _seed(step)
-    args, kwargs = _arguments(world, step)
+    args, kwargs = _arguments(world, step if with_change else 0)
     output, error = None, None
     with _captured() as (stdout, logs, warned), contextlib.ExitStack() as stack:
         if world.around is not None:
@@ -170,7 +172,7 @@ def _backward(output: Any) -> None:
 
 
 def _seed(step: int) -> None:
-    torch.manual_seed(1000 + step)
+    torch.default_generator.manual_seed(1000 + step)  # `torch.manual_seed` asks every device
     random.seed(1000 + step)
     np.random.seed(1000 + step)
 

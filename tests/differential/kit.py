@@ -48,7 +48,7 @@ class Expectation:
     Attributes:
         hits: replays at the least.
         code: the coded reason why it stays imperative; `None` when it is replayed.
-        is_visible: the change makes the plain program answer differently.
+        is_visible: the change makes the plain program answer differently, which is checked.
     """
 
     hits: int = 0
@@ -71,6 +71,8 @@ def program(
     return register
 
 
-def change(*, hits: int = 2, is_visible: bool = True) -> Callable[[Build], Build]:
-    """Register a program that the outside changes between two calls."""
-    return program(hits=hits, is_visible=is_visible)
+def change(
+    *, hits: int = 2, code: str | None = None, is_visible: bool = True
+) -> Callable[[Build], Build]:
+    """Register a program that the outside changes after `hits` replays at the least."""
+    return program(hits=hits, code=code, is_visible=is_visible)

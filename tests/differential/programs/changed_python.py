@@ -564,7 +564,7 @@ def slot():
     return World(call=lambda x: x * thing.factor, change=lambda: setattr(thing, "factor", 3.0))
 
 
-@change()
+@change(hits=0, code="JL0202")
 def slot_filled_late():
     class Slotted:
         __slots__ = ("factor",)
@@ -614,7 +614,7 @@ def zero_becomes_negative_zero_in_a_tuple():
     )
 
 
-@change()
+@change(hits=0, code="JL0202")
 def zero_becomes_negative_zero_in_a_set():
     values = {0.0}
 
@@ -692,7 +692,7 @@ def abc_register():
     return World(call=call, change=lambda: Scaled.register(Plain))
 
 
-@change()
+@change(hits=0, code="JL0203")
 def instancecheck_with_state():
     class Meta(type):
         answer = True
@@ -733,7 +733,7 @@ def context_variable():
     return World(call=lambda x: x * VARIABLE.get(), change=lambda: VARIABLE.set(3.0))
 
 
-@change()
+@change(hits=0, code="JL0202")
 def thread_local():
     return World(call=lambda x: x * LOCAL.factor, change=lambda: setattr(LOCAL, "factor", 3.0))
 
@@ -749,7 +749,7 @@ def weak_reference_dies():
     return World(call=call, change=lambda: held.clear())
 
 
-@change(is_visible=False)
+@change(hits=1, code="JL0203", is_visible=False)
 def memo_cleared():
     calls = []
 
@@ -1033,7 +1033,7 @@ def simple_namespace():
     return World(call=lambda x: x * options.scale, change=lambda: setattr(options, "scale", 3.0))
 
 
-@change()
+@change(hits=0, code="JL0303")
 def mapping_proxy():
     table = {"a": 2.0}
     view = types.MappingProxyType(table)
@@ -1047,7 +1047,7 @@ def chain_map():
     return World(call=lambda x: x * chain["a"], change=lambda: first.update(a=3.0))
 
 
-@change()
+@change(hits=0, code="JL0201")
 def attribute_getter_of_operator():
     import operator
 
@@ -1056,7 +1056,7 @@ def attribute_getter_of_operator():
     return World(call=lambda x: x * get(thing), change=lambda: setattr(thing, "factor", 3.0))
 
 
-@change()
+@change(hits=0, code="JL0201")
 def item_getter_of_operator():
     import operator
 
@@ -1279,7 +1279,7 @@ def argument_int_becomes_bool():
     )
 
 
-@change()
+@change(hits=0, code="JL0201")
 def metaclass_getattr():
     class Meta(type):
         table = {"scale": 2.0}
@@ -1293,7 +1293,7 @@ def metaclass_getattr():
     return World(call=lambda x: x * Thing.scale, change=lambda: Meta.table.update(scale=3.0))
 
 
-@change()
+@change(hits=0, code="JL0201")
 def int_subclass():
     class Level(int):
         bonus = 1
@@ -1305,7 +1305,7 @@ def int_subclass():
     return World(call=lambda x: level * x, change=lambda: setattr(Level, "bonus", 5))
 
 
-@change()
+@change(hits=0, code="JL0203")
 def missing_of_a_dict_subclass():
     class Defaults(dict):
         fallback = 2.0
@@ -1317,7 +1317,7 @@ def missing_of_a_dict_subclass():
     return World(call=lambda x: x * table["a"], change=lambda: setattr(table, "fallback", 3.0))
 
 
-@change()
+@change(hits=0, code="JL0203")
 def key_added_to_a_dict_subclass_with_missing():
     class Defaults(dict):
         def __missing__(self, key):
@@ -1333,7 +1333,7 @@ def defaultdict_factory():
     return World(call=lambda x: x * table["a"], change=lambda: table.update(a=3.0))
 
 
-@change()
+@change(hits=1)
 def cached_property_reset():
     class Lazy:
         base = 2.0
@@ -1351,7 +1351,7 @@ def cached_property_reset():
     return World(call=lambda x: x * lazy.scale, change=reset)
 
 
-@change()
+@change(hits=0, code="JL0301")
 def singledispatch_registered_late():
     @functools.singledispatch
     def scale(thing, x):

@@ -141,22 +141,6 @@ def deterministic_mode():
 
 
 @change()
-def deterministic_mode_fills_empty_memory():
-    @contextlib.contextmanager
-    def deterministic():
-        torch.use_deterministic_algorithms(True)
-        try:
-            yield
-        finally:
-            torch.use_deterministic_algorithms(False)
-
-    def call(x):
-        return torch.empty(2).isnan() if torch.is_grad_enabled() else x
-
-    return World(call=call, around=from_change_on(deterministic))
-
-
-@change()
 def grad_mode_read_by_the_function():
     def call(x):
         return x * 2 if torch.is_grad_enabled() else x * 3
@@ -1049,7 +1033,7 @@ def outside_none_becomes_tensor():
     return World(call=call, change=lambda: setattr(box, "tensor", torch.ones(3)))
 
 
-@change()
+@change(hits=0, code="JL0203")
 def outside_numpy_array():
     array = np.ones(3, dtype=np.float32)
     return World(

@@ -45,33 +45,33 @@ def scale(x, by=2.0):
 # ------------------------------------------------------------------------- kinds of callables
 
 
-@program()
+@program(hits=5)
 def plain_function():
     return World(call=scale)
 
 
-@program()
+@program(hits=5)
 def a_lambda():
     return World(call=lambda x: x * 2)
 
 
-@program()
+@program(hits=5)
 def two_lambdas_on_one_line():
     first, second = (lambda x: x * 2), (lambda x: x * 3)
     return World(call=lambda x: first(x) + second(x))
 
 
-@program()
+@program(hits=5)
 def partial_of_a_function():
     return World(call=functools.partial(scale, by=3.0))
 
 
-@program()
+@program(hits=5)
 def partial_of_a_partial():
     return World(call=functools.partial(functools.partial(scale, by=3.0), by=4.0))
 
 
-@program()
+@program(hits=5)
 def partial_method():
     class Scaler:
         def scale(self, x, by):
@@ -82,22 +82,22 @@ def partial_method():
     return World(call=Scaler().triple)
 
 
-@program()
+@program(hits=5)
 def builtin_torch_function():
     return World(call=torch.relu)
 
 
-@program()
+@program(hits=5)
 def functional_of_torch():
     return World(call=F.gelu)
 
 
-@program()
+@program(hits=5)
 def class_as_function():
     return World(call=torch.nn.Identity().forward)
 
 
-@program()
+@program(hits=5)
 def static_and_class_methods():
     class Tools:
         factor = 3.0
@@ -113,7 +113,7 @@ def static_and_class_methods():
     return World(call=lambda x: Tools.double(Tools().scaled(x)))
 
 
-@program()
+@program(hits=5)
 def bound_method_of_a_subclass():
     class Base:
         def run(self, x):
@@ -126,7 +126,7 @@ def bound_method_of_a_subclass():
     return World(call=Child().run)
 
 
-@program()
+@program(hits=5)
 def super_with_arguments():
     class Base:
         def run(self, x):
@@ -139,7 +139,7 @@ def super_with_arguments():
     return World(call=Child().run)
 
 
-@program()
+@program(hits=5)
 def diamond_inheritance():
     class Top:
         def run(self, x):
@@ -160,7 +160,7 @@ def diamond_inheritance():
     return World(call=Bottom().run)
 
 
-@program()
+@program(hits=5)
 def decorator_with_wraps():
     def logged(function):
         @functools.wraps(function)
@@ -172,7 +172,7 @@ def decorator_with_wraps():
     return World(call=logged(scale))
 
 
-@program()
+@program(hits=5)
 def decorator_class():
     class Twice:
         def __init__(self, function):
@@ -198,7 +198,7 @@ def decorator_with_state():
     return World(call=counting, state={"counting": counting})
 
 
-@program()
+@program(hits=5)
 def no_grad_decorator():
     @torch.no_grad()
     def call(x):
@@ -207,14 +207,14 @@ def no_grad_decorator():
     return World(call=call, inputs=lambda s: (fresh_tensor(s)[0].requires_grad_(),))
 
 
-@program()
+@program(code="JL0101")
 def function_without_source():
     space = {}
     exec("def call(x):\n    return x * 2", space)
     return World(call=space["call"])
 
 
-@program()
+@program(code="JL0101")
 def callee_without_source():
     space = {}
     exec("def inner(x):\n    return x * 2", space)
@@ -222,7 +222,7 @@ def callee_without_source():
     return World(call=lambda x: inner(x) + 1)
 
 
-@program()
+@program(code="JL0102")
 def exec_inside():
     def call(x):
         space = {"x": x}
@@ -232,7 +232,7 @@ def exec_inside():
     return World(call=call)
 
 
-@program()
+@program(code="JL0102")
 def eval_inside():
     def call(x):
         return eval("x * 2")
@@ -240,13 +240,13 @@ def eval_inside():
     return World(call=call)
 
 
-@program()
+@program(code="JL0101")
 def compiled_lambda_by_eval():
     doubled = eval("lambda x: x * 2")
     return World(call=lambda x: doubled(x))
 
 
-@program()
+@program(code="JL0103")
 def coroutine():
     async def double(x):
         return x * 2
@@ -254,7 +254,7 @@ def coroutine():
     return World(call=lambda x: asyncio.run(double(x)))
 
 
-@program()
+@program(code="JL0103")
 def coroutine_driven_by_hand():
     async def double(x):
         return x * 2
@@ -269,7 +269,7 @@ def coroutine_driven_by_hand():
     return World(call=call)
 
 
-@program()
+@program(code="JL0201")
 def thread_started():
     def call(x):
         found = []
@@ -281,7 +281,7 @@ def thread_started():
     return World(call=call)
 
 
-@program()
+@program(code="JL0201")
 def thread_pool():
     from concurrent.futures import ThreadPoolExecutor
 
@@ -295,7 +295,7 @@ def thread_pool():
 # ---------------------------------------------------------------------------------- generators
 
 
-@program()
+@program(hits=5)
 def generator_function_inside():
     def numbers(n):
         for i in range(n):
@@ -309,12 +309,12 @@ def generator_function_inside():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def generator_expression():
     return World(call=lambda x: sum(x * n for n in range(3)))
 
 
-@program()
+@program(code="JL0303")
 def generator_held_over_calls():
     def numbers():
         n = 0
@@ -326,7 +326,7 @@ def generator_held_over_calls():
     return World(call=lambda x: x * next(stream))
 
 
-@program()
+@program(hits=5)
 def generator_that_escapes():
     def call(x):
         return (x * n for n in range(2))
@@ -334,7 +334,7 @@ def generator_that_escapes():
     return World(call=lambda x: list(call(x)))
 
 
-@program()
+@program(hits=5)
 def generator_returned():
     class Consumer:
         def __call__(self, x):
@@ -348,7 +348,7 @@ def generator_returned():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def generator_with_send():
     def accumulate():
         total = 0.0
@@ -364,7 +364,7 @@ def generator_with_send():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def yield_from():
     def inner(x):
         yield x
@@ -377,7 +377,7 @@ def yield_from():
     return World(call=lambda x: list(outer(x)))
 
 
-@program()
+@program(hits=5)
 def generator_with_finally():
     def stream(x, seen):
         try:
@@ -394,13 +394,13 @@ def generator_with_finally():
     return World(call=call)
 
 
-@program()
+@program(code="JL0303")
 def outside_iterator():
     stream = iter(range(100))
     return World(call=lambda x: x * next(stream))
 
 
-@program()
+@program(code="JL0303")
 def outside_zip():
     pairs = zip([1, 2, 3, 4, 5, 6], [1, 2, 3, 4, 5, 6])
 
@@ -412,7 +412,7 @@ def outside_zip():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def itertools_inside():
     def call(x):
         for a, b in itertools.product([1, 2], repeat=2):
@@ -424,7 +424,7 @@ def itertools_inside():
     return World(call=call)
 
 
-@program()
+@program(code="JL0303")
 def infinite_count_outside():
     counter = itertools.count()
     return World(call=lambda x: x + next(counter))
@@ -433,7 +433,7 @@ def infinite_count_outside():
 # ------------------------------------------------------------------------------------ writes
 
 
-@program()
+@program(code="JL0301")
 def global_counter():
     def call(x):
         global COUNT
@@ -443,7 +443,7 @@ def global_counter():
     return World(call=call)
 
 
-@program()
+@program(code="JL0301")
 def nonlocal_counter():
     count = 0
 
@@ -455,7 +455,7 @@ def nonlocal_counter():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def nonlocal_inside_the_run():
     def call(x):
         total = 0.0
@@ -484,7 +484,7 @@ def attribute_counter():
     return World(call=counter, state={"counter": counter})
 
 
-@program()
+@program(hits=4)
 def attribute_cache():
     class Cached:
         def __init__(self):
@@ -499,7 +499,7 @@ def attribute_cache():
     return World(call=cached, state={"cached": cached})
 
 
-@program()
+@program(hits=5)
 def attribute_remembers_the_last_output():
     class Last(nn.Module):
         def __init__(self):
@@ -515,7 +515,7 @@ def attribute_remembers_the_last_output():
     return World(call=model, state={"model": model}, backward=True)
 
 
-@program()
+@program(hits=4)
 def hidden_state_on_the_module():
     class Cell(nn.Module):
         def __init__(self):
@@ -531,7 +531,7 @@ def hidden_state_on_the_module():
     return World(call=model, state={"model": model}, backward=True)
 
 
-@program()
+@program(code="JL0407")
 def buffer_counter():
     class Counting(nn.Module):
         def __init__(self):
@@ -546,7 +546,7 @@ def buffer_counter():
     return World(call=model, state={"model": model})
 
 
-@program()
+@program(hits=5)
 def list_appended():
     seen = []
 
@@ -557,7 +557,7 @@ def list_appended():
     return World(call=call, state={"seen": seen})
 
 
-@program()
+@program(hits=5)
 def tensor_appended():
     seen = []
 
@@ -569,7 +569,7 @@ def tensor_appended():
     return World(call=call, state={"seen": seen})
 
 
-@program()
+@program(code="JL0301")
 def list_appended_and_read():
     seen = []
 
@@ -580,7 +580,7 @@ def list_appended_and_read():
     return World(call=call, state={"seen": seen})
 
 
-@program()
+@program(hits=5)
 def dict_key_written():
     table = {}
 
@@ -602,7 +602,7 @@ def dict_grows():
     return World(call=call, state={"table": table}, inputs=lambda s: (*fresh_tensor(s), s))
 
 
-@program()
+@program(code="JL0301")
 def dict_setdefault():
     table = {}
 
@@ -612,7 +612,7 @@ def dict_setdefault():
     return World(call=call, state={"table": table})
 
 
-@program()
+@program(code="JL0301")
 def dict_popped():
     table = {"by": 2.0}
 
@@ -633,7 +633,7 @@ def set_added():
     return World(call=call, state={"seen": seen}, inputs=lambda s: (*fresh_tensor(s), s))
 
 
-@program()
+@program(code="JL0301")
 def list_popped():
     work = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
 
@@ -654,7 +654,7 @@ def list_extended_by_itself():
     return World(call=call, state={"values": values})
 
 
-@program()
+@program(hits=4)
 def list_item_swapped():
     values = [1.0, 2.0]
 
@@ -676,7 +676,7 @@ def list_item_incremented():
     return World(call=call, state={"values": values})
 
 
-@program()
+@program(code="JL0301")
 def list_plus_equals():
     values = [1.0]
 
@@ -688,7 +688,7 @@ def list_plus_equals():
     return World(call=call, state={"values": values})
 
 
-@program()
+@program(hits=5)
 def deque_history():
     history = collections.deque(maxlen=2)
 
@@ -699,7 +699,7 @@ def deque_history():
     return World(call=call, state={"history": history})
 
 
-@program()
+@program(code="JL0301")
 def ordered_dict_written():
     table = collections.OrderedDict()
 
@@ -711,7 +711,7 @@ def ordered_dict_written():
     return World(call=call, state={"table": table})
 
 
-@program()
+@program(code="JL0203")
 def counter_updated():
     counter = collections.Counter()
 
@@ -722,7 +722,7 @@ def counter_updated():
     return World(call=call, state={"counter": counter})
 
 
-@program()
+@program(hits=4)
 def default_dict_filled():
     table = collections.defaultdict(list)
 
@@ -733,7 +733,7 @@ def default_dict_filled():
     return World(call=call, state={"table": table})
 
 
-@program()
+@program(code="JL0301")
 def class_attribute_written():
     class Shared:
         n = 0
@@ -746,7 +746,7 @@ def class_attribute_written():
     return World(call=shared, state={"shared": shared})
 
 
-@program()
+@program(code="JL0301")
 def attribute_of_a_function():
     def call(x):
         call.n += 1
@@ -756,7 +756,7 @@ def attribute_of_a_function():
     return World(call=call)
 
 
-@program()
+@program(code="JL0301")
 def attribute_deleted():
     class Holder:
         pass
@@ -772,7 +772,7 @@ def attribute_deleted():
     return World(call=call, state={"holder": holder})
 
 
-@program()
+@program(hits=5)
 def setattr_by_name():
     class Holder:
         pass
@@ -787,7 +787,7 @@ def setattr_by_name():
     return World(call=call, state={"holder": holder})
 
 
-@program()
+@program(hits=5)
 def property_setter():
     class Holder:
         def __init__(self):
@@ -810,7 +810,7 @@ def property_setter():
     return World(call=call, state={"holder": holder})
 
 
-@program()
+@program(code="JL0301")
 def slots_written():
     class Slotted:
         __slots__ = ("n",)
@@ -825,7 +825,7 @@ def slots_written():
     return World(call=call, state={"holder": holder})
 
 
-@program()
+@program(code="JL0301")
 def descriptor_set():
     class Field:
         def __set_name__(self, owner, name):
@@ -850,7 +850,7 @@ def descriptor_set():
     return World(call=call, state={"holder": holder})
 
 
-@program()
+@program(hits=5)
 def two_stores_one_place():
     class Holder:
         pass
@@ -867,7 +867,7 @@ def two_stores_one_place():
     return World(call=call, state={"holder": holder})
 
 
-@program()
+@program(hits=5)
 def store_then_read_through_another_name():
     class Holder:
         pass
@@ -883,7 +883,7 @@ def store_then_read_through_another_name():
     return World(call=call, state={"holder": holder})
 
 
-@program()
+@program(hits=5)
 def store_then_read_through_dict():
     class Holder:
         pass
@@ -898,7 +898,7 @@ def store_then_read_through_dict():
     return World(call=call, state={"holder": holder})
 
 
-@program()
+@program(hits=5)
 def store_through_dict_then_read():
     class Holder:
         pass
@@ -913,7 +913,7 @@ def store_through_dict_then_read():
     return World(call=call, state={"holder": holder})
 
 
-@program()
+@program(hits=5)
 def swap_of_attributes():
     class Holder:
         pass
@@ -928,7 +928,7 @@ def swap_of_attributes():
     return World(call=call, state={"holder": holder})
 
 
-@program()
+@program(hits=5)
 def store_of_an_input():
     class Holder:
         kept = None
@@ -942,7 +942,7 @@ def store_of_an_input():
     return World(call=call, state={"holder": holder})
 
 
-@program()
+@program(hits=5)
 def store_of_a_view_of_an_input():
     class Holder:
         kept = None
@@ -956,7 +956,7 @@ def store_of_a_view_of_an_input():
     return World(call=call, state={"holder": holder})
 
 
-@program()
+@program(hits=5)
 def store_of_a_fresh_container_shared_with_the_output():
     class Holder:
         kept = None
@@ -970,7 +970,7 @@ def store_of_a_fresh_container_shared_with_the_output():
     return World(call=call, state={"holder": holder})
 
 
-@program()
+@program(hits=3)
 def store_between_two_operations_of_which_one_raises():
     class Holder:
         n = 0
@@ -1004,7 +1004,7 @@ def store_before_an_error_in_the_data():
     return World(call=call, inputs=inputs, state={"holder": holder})
 
 
-@program()
+@program(hits=3)
 def in_place_then_error_in_the_data():
     buffer = torch.zeros(3)
 
@@ -1018,7 +1018,7 @@ def in_place_then_error_in_the_data():
     return World(call=call, inputs=inputs, state={"buffer": buffer})
 
 
-@program()
+@program(hits=3)
 def draw_then_error_in_the_data():
     def call(x, index):
         noise = torch.rand(3)
@@ -1030,7 +1030,7 @@ def draw_then_error_in_the_data():
     return World(call=call, inputs=inputs)
 
 
-@program()
+@program(hits=3)
 def error_in_the_data():
     def call(x, index):
         return F.embedding(index, x)
@@ -1041,7 +1041,7 @@ def error_in_the_data():
     return World(call=call, inputs=inputs)
 
 
-@program()
+@program(hits=3)
 def error_in_the_data_caught_inside():
     def call(x, index):
         try:
@@ -1058,7 +1058,7 @@ def error_in_the_data_caught_inside():
 # ----------------------------------------------------------------------------- host effects
 
 
-@program()
+@program(code="JL0302")
 def print_text():
     def call(x):
         print("called", x.shape)
@@ -1067,7 +1067,7 @@ def print_text():
     return World(call=call)
 
 
-@program()
+@program(code="JL0302")
 def print_tensor():
     def call(x):
         print(x.sum())
@@ -1076,7 +1076,7 @@ def print_tensor():
     return World(call=call)
 
 
-@program()
+@program(code="JL0201")
 def write_to_stdout():
     def call(x):
         sys.stdout.write("called\n")
@@ -1085,7 +1085,7 @@ def write_to_stdout():
     return World(call=call)
 
 
-@program()
+@program(code="JL0302")
 def logging_info():
     def call(x):
         LOG.warning("shape %s", tuple(x.shape))
@@ -1094,7 +1094,7 @@ def logging_info():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def logging_below_the_level():
     def call(x):
         LOG.debug("shape %s", tuple(x.shape))
@@ -1103,7 +1103,7 @@ def logging_below_the_level():
     return World(call=call)
 
 
-@program()
+@program(code="JL0302")
 def warning_issued():
     def call(x):
         warnings.warn("careful", stacklevel=2)
@@ -1112,7 +1112,7 @@ def warning_issued():
     return World(call=call)
 
 
-@program()
+@program(code="JL0302")
 def file_read():
     def call(x):
         with open(__file__) as file:
@@ -1121,7 +1121,7 @@ def file_read():
     return World(call=call)
 
 
-@program()
+@program(code="JL0201")
 def clock():
     def call(x):
         started = time.perf_counter()
@@ -1130,32 +1130,32 @@ def clock():
     return World(call=call)
 
 
-@program()
+@program(code="JL0201")
 def python_random():
     return World(call=lambda x: x * random.random())
 
 
-@program()
+@program(code="JL0201")
 def random_choice():
     return World(call=lambda x: x * random.choice([1, 2, 3]))
 
 
-@program()
+@program(code="JL0201")
 def numpy_random():
     return World(call=lambda x: x * float(np.random.rand()))
 
 
-@program()
+@program(hits=5)
 def torch_random():
     return World(call=lambda x: x + torch.rand(3) + torch.randn_like(x) + torch.randint(0, 5, (3,)))
 
 
-@program()
+@program(hits=5)
 def dropout():
     return World(call=lambda x: F.dropout(x, 0.5))
 
 
-@program()
+@program(code="JL0201")
 def seeded_inside():
     def call(x):
         torch.manual_seed(3)
@@ -1164,12 +1164,12 @@ def seeded_inside():
     return World(call=call)
 
 
-@program()
+@program(code="JL0403")
 def numpy_on_a_tensor():
     return World(call=lambda x: torch.from_numpy(np.tanh(x.numpy())))
 
 
-@program()
+@program(code="JL0201")
 def numpy_function_of_a_tensor():
     return World(call=lambda x: np.add(x, 1))
 
@@ -1179,22 +1179,22 @@ def item():
     return World(call=lambda x: x * x.sum().item())
 
 
-@program()
+@program(hits=5)
 def item_that_repeats():
     return World(call=lambda x, n: x[: n.item()], inputs=lambda s: (*fresh_tensor(s), torch.tensor(2)))
 
 
-@program()
+@program(hits=5)
 def tolist():
     return World(call=lambda x, n: x * sum(n.tolist()), inputs=lambda s: (*fresh_tensor(s), torch.tensor([1, 2])))
 
 
-@program()
+@program(hits=5)
 def float_of_a_tensor():
     return World(call=lambda x, n: x * float(n), inputs=lambda s: (*fresh_tensor(s), torch.tensor(2.0)))
 
 
-@program()
+@program(code="JL0203")
 def format_of_a_tensor():
     def call(x):
         text = f"{x.sum():.2f}"
@@ -1203,40 +1203,40 @@ def format_of_a_tensor():
     return World(call=call, inputs=lambda s: (torch.ones(3),))
 
 
-@program()
+@program(code="JL0403")
 def text_of_a_tensor():
     return World(call=lambda x: x * len(str(x)), inputs=lambda s: (torch.ones(3),))
 
 
-@program()
+@program(code="JL0201")
 def ctypes_callback():
     kind = ctypes.CFUNCTYPE(ctypes.c_int, ctypes.c_int)
     callback = kind(lambda n: n + 1)
     return World(call=lambda x: x * callback(1))
 
 
-@program()
+@program(hits=5)
 def regular_expression():
     pattern = re.compile(r"(\d+)")
     return World(call=lambda x: x * int(pattern.search("a12").group(1)))
 
 
-@program()
+@program(code="JL0201")
 def json_inside():
     return World(call=lambda x: x * json.loads("[2]")[0])
 
 
-@program()
+@program(code="JL0203")
 def statistics_inside():
     return World(call=lambda x: x * statistics.mean([1, 2, 3]))
 
 
-@program()
+@program(hits=5)
 def math_functions():
     return World(call=lambda x: x * math.sqrt(math.prod(x.shape)) + math.pi)
 
 
-@program()
+@program(code="JL0201")
 def garbage_collected():
     def call(x):
         gc.collect()
@@ -1245,7 +1245,7 @@ def garbage_collected():
     return World(call=call)
 
 
-@program()
+@program(code="JL0201")
 def frame_inspected():
     def call(x):
         return x * len(sys._getframe().f_code.co_name)
@@ -1253,7 +1253,7 @@ def frame_inspected():
     return World(call=call)
 
 
-@program()
+@program(code="JL0102")
 def locals_used():
     def call(x):
         by = 2.0
@@ -1262,7 +1262,7 @@ def locals_used():
     return World(call=call)
 
 
-@program()
+@program(code="JL0102")
 def class_defined_inside():
     def call(x):
         class Local:
@@ -1273,7 +1273,7 @@ def class_defined_inside():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def import_inside():
     def call(x):
         import math as m
@@ -1285,37 +1285,37 @@ def import_inside():
     return World(call=call)
 
 
-@program()
+@program(code="JL0202")
 def address_of_an_object():
     return World(call=lambda x: x * (id(x) == id(x)))
 
 
-@program()
+@program(hits=5)
 def sorted_with_key():
     return World(call=lambda x: x * sorted([3, 1, 2], key=lambda n: -n)[0])
 
 
-@program()
+@program(hits=5)
 def reduce_over_tensors():
     return World(call=lambda x: functools.reduce(lambda a, b: a + b, [x, x * 2, x * 3]))
 
 
-@program()
+@program(hits=5)
 def map_and_filter():
     return World(call=lambda x: sum(map(lambda n: x * n, filter(lambda n: n > 1, [1, 2, 3]))))
 
 
-@program()
+@program(code="JL0201")
 def operator_functions():
     return World(call=lambda x: operator.add(operator.mul(x, 2), 1))
 
 
-@program()
+@program(code="JL0403")
 def deepcopy_of_a_tensor():
     return World(call=lambda x: copy.deepcopy(x) * 2)
 
 
-@program()
+@program(code="JL0201")
 def deepcopy_of_a_module():
     model = nn.Linear(3, 3)
     return World(call=lambda x: copy.deepcopy(model)(x))
@@ -1324,7 +1324,7 @@ def deepcopy_of_a_module():
 # ----------------------------------------------------------------------------------- syntax
 
 
-@program()
+@program(hits=5)
 def walrus():
     def call(x):
         if (n := x.shape[0]) > 2:
@@ -1334,12 +1334,12 @@ def walrus():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def walrus_in_a_comprehension():
     return World(call=lambda x: [y for n in (1, 2, 3) if (y := x * n) is not None])
 
 
-@program()
+@program(code="JL0102")
 def match_on_values():
     def call(x, mode):
         match mode:
@@ -1358,7 +1358,7 @@ def match_on_values():
     return World(call=call, inputs=lambda s: (*fresh_tensor(s), modes[s]))
 
 
-@program()
+@program(hits=5)
 def star_arguments():
     def total(first, *rest, by=1.0, **more):
         for other in rest:
@@ -1368,7 +1368,7 @@ def star_arguments():
     return World(call=lambda x: total(x, *[x, x], by=2.0, **{"a": 1, "b": 2}))
 
 
-@program()
+@program(hits=5)
 def positional_only():
     def inner(x, /, by, *, shift):
         return x * by + shift
@@ -1376,7 +1376,7 @@ def positional_only():
     return World(call=lambda x: inner(x, 2, shift=1))
 
 
-@program()
+@program(hits=5)
 def star_unpacking():
     def call(x):
         first, *middle, last = x
@@ -1394,7 +1394,7 @@ def nested_unpacking():
     return World(call=call, inputs=lambda s: (*fresh_tensor(s), ((1, (2, 3)), s)))
 
 
-@program()
+@program(hits=5)
 def chained_assignment_and_swap():
     def call(x):
         a = b = x
@@ -1404,7 +1404,7 @@ def chained_assignment_and_swap():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def while_else_and_break():
     def call(x):
         n = 0
@@ -1423,12 +1423,12 @@ def while_else_and_break():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def ternaries_and_chains():
     return World(call=lambda x: x * (1 if 0 < x.shape[0] <= 4 else 2) if x.ndim == 2 else x)
 
 
-@program()
+@program(hits=5)
 def short_circuit_values():
     def call(x, options):
         by = options.get("by") or 3.0
@@ -1437,7 +1437,7 @@ def short_circuit_values():
     return World(call=lambda x: x * ({}.get("by") or 3.0) + (0 or [] or 2))
 
 
-@program()
+@program(hits=5)
 def assert_statement():
     def call(x):
         assert x.ndim == 2, "rank"
@@ -1446,7 +1446,7 @@ def assert_statement():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def del_of_names():
     def call(x):
         y = x * 2
@@ -1456,7 +1456,7 @@ def del_of_names():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def nested_functions_and_closures():
     def call(x):
         by = 2.0
@@ -1472,7 +1472,7 @@ def nested_functions_and_closures():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def default_argument_evaluated_inside():
     def call(x):
         def inner(y, by=x.shape[0]):
@@ -1483,7 +1483,7 @@ def default_argument_evaluated_inside():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def recursion_on_ints():
     def power(x, n):
         return x if n == 0 else power(x * 2, n - 1)
@@ -1499,7 +1499,7 @@ def recursion_on_a_tree():
     return World(call=fold, inputs=lambda s: (*fresh_tensor(s), [1, [2, [3, 4]], s]))
 
 
-@program()
+@program(hits=5)
 def mutual_recursion():
     def even(x, n):
         return x if n == 0 else odd(x + 1, n - 1)
@@ -1510,7 +1510,7 @@ def mutual_recursion():
     return World(call=lambda x: even(x, 4))
 
 
-@program()
+@program(hits=5)
 def f_strings():
     def call(x, name):
         text = f"{name!r:>8}|{len(name):03d}|{1.5:.{2}f}"
@@ -1519,7 +1519,7 @@ def f_strings():
     return World(call=call, inputs=lambda s: (*fresh_tensor(s), "abc"))
 
 
-@program()
+@program(hits=5)
 def comprehensions():
     def call(x):
         table = {n: x * n for n in range(3)}
@@ -1530,17 +1530,17 @@ def comprehensions():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def slices_and_ellipsis():
     return World(call=lambda x: x[..., None][1:3, ::2, 0] + x[1:3, [0, 2]])
 
 
-@program()
+@program(hits=2)
 def boolean_mask():
     return World(call=lambda x: x[x > 0].sum())
 
 
-@program()
+@program(hits=5)
 def item_assignment():
     def call(x):
         y = x.clone()
@@ -1551,7 +1551,7 @@ def item_assignment():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def in_place_on_the_argument():
     def call(x):
         x.mul_(2).add_(1)
@@ -1562,23 +1562,23 @@ def in_place_on_the_argument():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def output_is_the_input():
     return World(call=lambda x: x)
 
 
-@program()
+@program(hits=5)
 def output_shares_the_input():
     return World(call=lambda x: (x, [x, x.view(-1)], {"a": x[0]}))
 
 
-@program()
+@program(hits=5)
 def output_is_a_parameter():
     model = nn.Linear(3, 3)
     return World(call=lambda x: (model.weight, model.weight.t(), x), state={"model": model})
 
 
-@program()
+@program(code="JL0203")
 def output_of_many_kinds():
     Point = collections.namedtuple("Point", "a b")
 
@@ -1594,7 +1594,7 @@ def output_of_many_kinds():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def output_is_none():
     def call(x):
         x * 2
@@ -1602,7 +1602,7 @@ def output_is_none():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def output_contains_itself():
     def call(x):
         values = [x * 2]
@@ -1612,7 +1612,7 @@ def output_contains_itself():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def output_is_a_function():
     def call(x):
         return lambda: x * 2
@@ -1641,7 +1641,7 @@ def exception_on_some_inputs():
     return World(call=call, inputs=lambda s: (*fresh_tensor(s), s))
 
 
-@program()
+@program(hits=4)
 def exception_by_the_data():
     def call(x):
         if x.sum() > 100:
@@ -1651,7 +1651,7 @@ def exception_by_the_data():
     return World(call=call, inputs=lambda s: (torch.ones(3) * (100 if s == 4 else 1),))
 
 
-@program()
+@program(code="JL0201")
 def exception_caught():
     def call(x):
         try:
@@ -1664,7 +1664,7 @@ def exception_caught():
     return World(call=call)
 
 
-@program()
+@program(code="JL0405")
 def exception_of_torch_caught():
     def call(x):
         try:
@@ -1675,7 +1675,7 @@ def exception_of_torch_caught():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def exception_of_a_lookup_caught():
     table = {}
 
@@ -1688,7 +1688,7 @@ def exception_of_a_lookup_caught():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def exception_of_an_attribute_caught():
     class Thing:
         pass
@@ -1704,7 +1704,7 @@ def exception_of_an_attribute_caught():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def try_else_finally():
     def call(x):
         steps = []
@@ -1721,7 +1721,7 @@ def try_else_finally():
     return World(call=call)
 
 
-@program()
+@program(code="JL0102")
 def exception_group():
     def call(x):
         try:
@@ -1735,7 +1735,7 @@ def exception_group():
     return World(call=call)
 
 
-@program()
+@program(code="JL0201")
 def raise_from():
     def call(x):
         try:
@@ -1749,7 +1749,7 @@ def raise_from():
     return World(call=call)
 
 
-@program()
+@program(code="JL0203")
 def exception_class_of_the_user():
     class Stop(Exception):
         def __init__(self, value):
@@ -1765,7 +1765,7 @@ def exception_class_of_the_user():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def stop_iteration_by_hand():
     def call(x):
         stream = iter([1, 2])
@@ -1778,7 +1778,7 @@ def stop_iteration_by_hand():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def suppress():
     def call(x):
         with contextlib.suppress(ZeroDivisionError):
@@ -1791,7 +1791,7 @@ def suppress():
 # -------------------------------------------------------------------------- context managers
 
 
-@program()
+@program(hits=5)
 def context_manager_class():
     class Scaled:
         def __init__(self, by):
@@ -1810,7 +1810,7 @@ def context_manager_class():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def context_manager_function():
     @contextlib.contextmanager
     def scaled(by):
@@ -1823,7 +1823,7 @@ def context_manager_function():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def context_manager_with_outside_state():
     depth = [0]
 
@@ -1842,7 +1842,7 @@ def context_manager_with_outside_state():
     return World(call=call, state={"depth": depth})
 
 
-@program()
+@program(code="JL0201")
 def exit_stack():
     def call(x):
         with contextlib.ExitStack() as stack:
@@ -1852,7 +1852,7 @@ def exit_stack():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def no_grad_inside():
     weight = torch.ones(3, requires_grad=True)
 
@@ -1866,7 +1866,7 @@ def no_grad_inside():
     return World(call=call, state={"weight": weight}, backward=True)
 
 
-@program()
+@program(hits=5)
 def autocast_inside():
     model = nn.Linear(3, 3)
 
@@ -1880,7 +1880,7 @@ def autocast_inside():
     return World(call=call, state={"model": model}, backward=True)
 
 
-@program()
+@program(code="JL0201")
 def inference_mode_inside():
     def call(x):
         with torch.inference_mode():
@@ -1889,7 +1889,7 @@ def inference_mode_inside():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def grad_mode_left_changed():
     def call(x):
         torch.set_grad_enabled(False)
@@ -1900,7 +1900,7 @@ def grad_mode_left_changed():
     return World(call=call, inputs=lambda s: (fresh_tensor(s)[0].requires_grad_(),))
 
 
-@program()
+@program(hits=5)
 def lock_held():
     lock = threading.Lock()
 
@@ -1914,7 +1914,7 @@ def lock_held():
 # ------------------------------------------------------------------------------ object model
 
 
-@program()
+@program(hits=5)
 def getattr_fallback():
     class Lazy:
         def __getattr__(self, name):
@@ -1926,7 +1926,7 @@ def getattr_fallback():
     return World(call=lambda x: x * lazy.by * getattr(lazy, "none", 1.0))
 
 
-@program()
+@program(hits=5)
 def getattribute_override():
     class Watched:
         by = 3.0
@@ -1938,7 +1938,7 @@ def getattribute_override():
     return World(call=lambda x: x * watched.by)
 
 
-@program()
+@program(hits=5)
 def setattr_override():
     class Locked:
         def __setattr__(self, name, value):
@@ -1953,7 +1953,7 @@ def setattr_override():
     return World(call=call, state={"locked": locked})
 
 
-@program()
+@program(hits=5)
 def descriptors():
     class Doubled:
         def __init__(self, name):
@@ -1972,7 +1972,7 @@ def descriptors():
     return World(call=lambda x: x * thing.twice)
 
 
-@program()
+@program(code="JL0201")
 def metaclass_call():
     class Meta(type):
         def __call__(cls, *args):
@@ -1991,7 +1991,7 @@ def metaclass_call():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def new_override():
     class Single:
         instance = None
@@ -2005,7 +2005,7 @@ def new_override():
     return World(call=lambda x: x * 2 if Single() is Single() else x)
 
 
-@program()
+@program(hits=5)
 def init_subclass():
     class Base:
         def __init_subclass__(cls, by=1.0, **kwargs):
@@ -2018,7 +2018,7 @@ def init_subclass():
     return World(call=lambda x: x * Child().by)
 
 
-@program()
+@program(code="JL0203")
 def class_getitem():
     class Box:
         def __class_getitem__(cls, item):
@@ -2027,7 +2027,7 @@ def class_getitem():
     return World(call=lambda x: x * Box[3])
 
 
-@program()
+@program(hits=5)
 def dataclass_made_inside():
     @dataclasses.dataclass
     class Options:
@@ -2045,7 +2045,7 @@ def dataclass_made_inside():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def frozen_dataclass():
     @dataclasses.dataclass(frozen=True)
     class Options:
@@ -2054,7 +2054,7 @@ def frozen_dataclass():
     return World(call=lambda x: x * Options(3.0).by)
 
 
-@program()
+@program(hits=5)
 def dataclass_replace():
     @dataclasses.dataclass
     class Options:
@@ -2064,7 +2064,7 @@ def dataclass_replace():
     return World(call=lambda x: x * dataclasses.replace(options, by=3.0).by)
 
 
-@program()
+@program(code="JL0101")
 def dataclass_equality():
     @dataclasses.dataclass
     class Options:
@@ -2074,7 +2074,7 @@ def dataclass_equality():
     return World(call=lambda x: x * 2 if options == Options() else x)
 
 
-@program()
+@program(code="JL0203")
 def namedtuple_made_inside():
     class Point(typing.NamedTuple):
         a: object
@@ -2086,7 +2086,7 @@ def namedtuple_made_inside():
     return World(call=lambda x: Point(x).product() + Point(x, 3.0)._replace(b=4.0).b)
 
 
-@program()
+@program(hits=2)
 def enum_dispatch():
     class Mode(enum.Enum):
         DOUBLE = 2
@@ -2101,7 +2101,7 @@ def enum_dispatch():
     return World(call=call, inputs=lambda s: (*fresh_tensor(s), Mode.DOUBLE if s < 3 else Mode.TRIPLE))
 
 
-@program()
+@program(hits=5)
 def flag_enum():
     class Flags(enum.Flag):
         A = enum.auto()
@@ -2110,7 +2110,7 @@ def flag_enum():
     return World(call=lambda x: x * 2 if Flags.A in (Flags.A | Flags.B) else x)
 
 
-@program()
+@program(code="JL0203")
 def rich_comparisons():
     @functools.total_ordering
     class Level:
@@ -2131,7 +2131,7 @@ def rich_comparisons():
     return World(call=call)
 
 
-@program()
+@program(code="JL0203")
 def sorted_user_objects():
     class Level:
         def __init__(self, n):
@@ -2143,7 +2143,7 @@ def sorted_user_objects():
     return World(call=lambda x: x * sorted([Level(2), Level(1)])[0].n)
 
 
-@program()
+@program(code="JL0202")
 def hash_of_the_user():
     class Key:
         def __init__(self, n):
@@ -2159,7 +2159,7 @@ def hash_of_the_user():
     return World(call=lambda x: x * table[Key(1)])
 
 
-@program()
+@program(code="JL0201")
 def numeric_dunders():
     class Number:
         def __init__(self, n):
@@ -2189,7 +2189,7 @@ def numeric_dunders():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def container_protocol():
     class Row:
         def __init__(self, *values):
@@ -2219,7 +2219,7 @@ def container_protocol():
     return World(call=call)
 
 
-@program()
+@program(code="JL0202")
 def old_iteration_protocol():
     class Old:
         def __getitem__(self, index):
@@ -2235,7 +2235,7 @@ def old_iteration_protocol():
     return World(call=call)
 
 
-@program()
+@program(code="JL0201")
 def callable_with_iter_sentinel():
     def call(x):
         values = [3, 2, 1, 0]
@@ -2246,7 +2246,7 @@ def callable_with_iter_sentinel():
     return World(call=call)
 
 
-@program()
+@program(code="JL0202")
 def del_method():
     log = []
 
@@ -2261,7 +2261,7 @@ def del_method():
     return World(call=call, state={"log": log})
 
 
-@program()
+@program(code="JL0203")
 def dict_subclass():
     class Config(dict):
         def __getattr__(self, name):
@@ -2271,7 +2271,7 @@ def dict_subclass():
     return World(call=lambda x: x * config.by + len(config))
 
 
-@program()
+@program(hits=5)
 def list_subclass():
     class Stack(list):
         def push(self, value):
@@ -2285,22 +2285,22 @@ def list_subclass():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def string_methods():
     return World(call=lambda x: x * len("a,b,c".split(",")) + len("%s-%d" % ("a", 1)) + "abc".index("c"))
 
 
-@program()
+@program(hits=5)
 def bytes_and_sets():
     return World(call=lambda x: x * len({1, 2} | {3}) + len(b"abc") + len(frozenset([1, 1])))
 
 
-@program()
+@program(hits=5)
 def big_numbers_and_division():
     return World(call=lambda x: x * (7 // 2) + 2**10 % 7 - divmod(9, 4)[1] + round(2.567, 1) + abs(-3))
 
 
-@program()
+@program(hits=5)
 def typing_at_run_time():
     def call(x: torch.Tensor) -> torch.Tensor:
         y: torch.Tensor = typing.cast(torch.Tensor, x)
@@ -2309,7 +2309,7 @@ def typing_at_run_time():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def isinstance_checks():
     def call(x):
         if isinstance(x, (list, tuple)) or not isinstance(x, torch.Tensor):
@@ -2319,7 +2319,7 @@ def isinstance_checks():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def signature_inspected():
     import inspect
 
@@ -2329,7 +2329,7 @@ def signature_inspected():
 # -------------------------------------------------------------------------------- autograd
 
 
-@program()
+@program(code="JL0201")
 def backward_inside():
     weight = torch.ones(3, requires_grad=True)
 
@@ -2341,7 +2341,7 @@ def backward_inside():
     return World(call=call, state={"weight": weight})
 
 
-@program()
+@program(code="JL0201")
 def autograd_grad_inside():
     weight = torch.ones(3, requires_grad=True)
 
@@ -2352,7 +2352,7 @@ def autograd_grad_inside():
     return World(call=call, state={"weight": weight})
 
 
-@program()
+@program(code="JL0201")
 def double_backward_inside():
     weight = torch.ones(3, requires_grad=True)
 
@@ -2363,7 +2363,7 @@ def double_backward_inside():
     return World(call=call, state={"weight": weight}, backward=True)
 
 
-@program()
+@program(hits=5)
 def custom_autograd_function():
     class Doubled(torch.autograd.Function):
         @staticmethod
@@ -2380,7 +2380,7 @@ def custom_autograd_function():
     return World(call=lambda x: Doubled.apply(x * weight), state={"weight": weight}, backward=True)
 
 
-@program()
+@program(code="JL0403")
 def hook_registered_inside():
     weight = torch.ones(3, requires_grad=True)
 
@@ -2392,7 +2392,7 @@ def hook_registered_inside():
     return World(call=call, state={"weight": weight}, backward=True)
 
 
-@program()
+@program(code="JL0201")
 def optimizer_step_inside():
     model = nn.Linear(3, 3)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
@@ -2407,7 +2407,7 @@ def optimizer_step_inside():
     return World(call=call, state={"model": model, "state": optimizer.state_dict()})
 
 
-@program()
+@program(code="JL0201")
 def checkpointed():
     from torch.utils.checkpoint import checkpoint
 
@@ -2417,24 +2417,24 @@ def checkpointed():
     )
 
 
-@program()
+@program(code="JL0203")
 def functional_call():
     model = nn.Linear(3, 3)
     weights = {"weight": torch.ones(3, 3), "bias": torch.zeros(3)}
     return World(call=lambda x: torch.func.functional_call(model, weights, (x,)))
 
 
-@program()
+@program(code="JL0301")
 def vmap():
     return World(call=lambda x: torch.vmap(lambda row: row * 2)(x))
 
 
-@program()
+@program(code="JL0301")
 def functional_grad():
     return World(call=lambda x: torch.func.grad(lambda y: y.pow(2).sum())(x))
 
 
-@program()
+@program(code="JL0403")
 def requires_grad_switched_inside():
     def call(x):
         x.requires_grad_(True)
@@ -2443,19 +2443,19 @@ def requires_grad_switched_inside():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def detach_and_clone():
     weight = torch.ones(3, requires_grad=True)
     return World(call=lambda x: (x * weight).detach().clone() + weight, state={"w": weight}, backward=True)
 
 
-@program()
+@program(hits=5)
 def data_attribute():
     weight = torch.ones(3, requires_grad=True)
     return World(call=lambda x: x * weight.data, state={"weight": weight})
 
 
-@program()
+@program(hits=5)
 def data_written():
     weight = torch.ones(3, requires_grad=True)
 
@@ -2466,7 +2466,7 @@ def data_written():
     return World(call=call, state={"weight": weight})
 
 
-@program()
+@program(code="JL0301")
 def data_replaced():
     weight = torch.ones(3, requires_grad=True)
 
@@ -2477,7 +2477,7 @@ def data_replaced():
     return World(call=call, state={"weight": weight})
 
 
-@program()
+@program(hits=5)
 def out_argument():
     buffer = torch.zeros(4, 3)
 
@@ -2487,7 +2487,7 @@ def out_argument():
     return World(call=call, state={"buffer": buffer})
 
 
-@program()
+@program(hits=4)
 def out_argument_resized():
     buffer = torch.zeros(0)
 
@@ -2497,34 +2497,34 @@ def out_argument_resized():
     return World(call=call, state={"buffer": buffer})
 
 
-@program()
+@program(code="JL0402")
 def sparse_inside():
     return World(call=lambda x: torch.eye(3).to_sparse() @ x.t())
 
 
-@program()
+@program(hits=5)
 def complex_views():
-    return World(call=lambda x: torch.view_as_real(torch.fft.rfft(x).conj()).sum())
+    return World(call=lambda x: torch.view_as_real(torch.fft.rfft(x).conj().resolve_conj()).sum())
 
 
-@program()
+@program(hits=5)
 def factories():
     return World(
         call=lambda x: x + torch.arange(3) + torch.tensor([1.0, 2.0, 3.0]) + torch.eye(3)[0] + x.new_ones(3)
     )
 
 
-@program()
+@program(hits=5)
 def tensor_of_tensors():
     return World(call=lambda x: torch.tensor([x[0, 0], x[1, 1]]))
 
 
-@program()
+@program(hits=5)
 def stack_in_a_loop():
     return World(call=lambda x: torch.stack([row * i for i, row in enumerate(x)]))
 
 
-@program()
+@program(hits=4)
 def data_dependent_while():
     def call(x):
         while x.norm() < 100:
@@ -2534,19 +2534,19 @@ def data_dependent_while():
     return World(call=call, inputs=lambda s: (torch.ones(3) * (1 + s % 2),))
 
 
-@program()
+@program(hits=4)
 def data_dependent_if():
     return World(
         call=lambda x: x * 2 if x.sum() > 0 else x - 1, inputs=lambda s: (torch.ones(3) * (-1) ** s,)
     )
 
 
-@program()
+@program(hits=5)
 def any_and_all_of_tensors():
     return World(call=lambda x: x * 2 if any(row.sum() > 1e9 for row in x) or all([1]) else x)
 
 
-@program()
+@program(hits=5)
 def tensor_in_a_list():
     def call(x):
         y = x * 2
@@ -2555,7 +2555,7 @@ def tensor_in_a_list():
     return World(call=call)
 
 
-@program()
+@program(code="JL0203")
 def tensor_as_a_key():
     def call(x):
         table = {x: 1}
@@ -2564,7 +2564,7 @@ def tensor_as_a_key():
     return World(call=call)
 
 
-@program()
+@program(code="JL0301")
 def tensor_with_a_python_attribute():
     def call(x):
         y = x * 2
@@ -2574,7 +2574,7 @@ def tensor_with_a_python_attribute():
     return World(call=call)
 
 
-@program()
+@program(code="JL0301")
 def tensor_returned_with_a_python_attribute():
     def call(x):
         y = x * 2
@@ -2584,12 +2584,12 @@ def tensor_returned_with_a_python_attribute():
     return World(call=call)
 
 
-@program()
+@program(code="JL0201")
 def parameter_made_inside():
     return World(call=lambda x: nn.Parameter(x.clone()) * 2)
 
 
-@program()
+@program(code="JL0201")
 def module_made_inside():
     def call(x):
         torch.manual_seed(0)
@@ -2598,7 +2598,7 @@ def module_made_inside():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def fresh_module_from_outside_weights():
     weight = torch.ones(3, 3)
 
@@ -2613,7 +2613,7 @@ def fresh_module_from_outside_weights():
     return World(call=lambda x: Scale(weight)(x))
 
 
-@program()
+@program(code="JL0201")
 def cls_dict_and_mro():
     class Base:
         by = 2.0
@@ -2627,7 +2627,7 @@ def cls_dict_and_mro():
     return World(call=call)
 
 
-@program()
+@program(hits=5)
 def function_internals():
     def inner(x, by=2.0):
         return x * by
@@ -2638,7 +2638,7 @@ def function_internals():
     return World(call=call)
 
 
-@program()
+@program(code="JL0202")
 def cell_contents_read():
     by = 2.0
 

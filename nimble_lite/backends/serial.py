@@ -26,6 +26,7 @@ from nimble_lite.plan.schedule import Drop, Launch
 from nimble_lite.tasks.graph import Ref, Task, TaskGraph
 
 _file_numbers = count()
+_LITERALS = (bool, int, str, type(None))
 
 
 @dataclass(slots=True)
@@ -137,9 +138,8 @@ def argument_text(argument: Any, names: Names) -> str:
     """Write an argument: values by name, plain numbers and strings as they are."""
     if isinstance(argument, Ref):
         return f"v{argument.value}"
-    if isinstance(argument, bool | int | str | type(None)):
-        return repr(argument)
-    if isinstance(argument, float) and isfinite(argument):
+    # Exact types: the repr of a subclass (np.float64, an IntEnum) is no literal.
+    if type(argument) in _LITERALS or (type(argument) is float and isfinite(argument)):
         return repr(argument)
     if type(argument) is tuple:
         inner = ", ".join(argument_text(part, names) for part in argument)

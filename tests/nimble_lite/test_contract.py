@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from enum import IntEnum
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -264,3 +266,16 @@ def test_a_closed_schedule_says_so(schedule: Schedule) -> None:
 
     with pytest.raises(NimbleError, match="NL0407"):
         scheduled(torch.ones(2))
+
+
+def test_arguments_of_any_type_are_kept_as_they_are(schedule: Schedule) -> None:
+    class Axis(IntEnum):
+        LAST = -1
+
+    def fn(x: Tensor) -> Tensor:
+        y = x * np.float64(1.5) + float("inf") * 0.5
+        y = torch.where(y.isinf(), x * -0.0, y)
+        return y.sum(Axis.LAST, dtype=torch.float64).reshape((-1,))[..., None]
+
+    x = torch.randn(3, 4)
+    assert_same(schedule(fn, (x,))(x), fn(x))

@@ -140,8 +140,8 @@ def _examine_replays(
 
 
 def _needs_another_call(speculated: Any) -> bool:
-    """Whether the second call was recorded too, so that only the third could replay."""
-    return bool(speculated.stats.recorded == 2 and not reasons_of(speculated))
+    """Whether the second call was recorded and converted, so that only the third could replay."""
+    return bool(speculated.stats.recorded == 2 and speculated.stats.converted)
 
 
 def _wrong(row: CoverageRow, seed: int, comparison: Comparison) -> CoverageRow:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import collections
 import enum
 import functools
+import inspect
 import types
 from typing import Any
 
@@ -37,6 +38,8 @@ _CALLABLE_DESCRIPTORS = (
     types.WrapperDescriptorType,
     types.ClassMethodDescriptorType,
 )
+# Plain Python classes of the standard library whose instances never change.
+_IMMUTABLE_RECORDS = (inspect.Signature, inspect.Parameter)
 _OPERATOR_REGISTRY = (
     torch._ops._Ops,
     torch._ops._OpNamespace,
@@ -58,6 +61,9 @@ def load(session: Session, owner: Any, name: str) -> Any:
         return _load_from_class(session, owner, name)
     if cls in _OPERATOR_REGISTRY:
         return _load_operator(session, owner, name)
+    if cls in _IMMUTABLE_RECORDS:
+        with session.own_work():
+            return getattr(owner, name)
     getter_class, getter = session.heap.class_attribute(cls, "__getattribute__")
     if is_a(getter, types.FunctionType):
         return _load_by_getattribute(session, owner, name, getter)

@@ -133,6 +133,9 @@ def _call_memo(session: Session, function: Any, args: Arguments, kwargs: Keyword
     with _Leaf(session):
         result = function(*args, **kwargs)
     getter = functools.partial(function, **kwargs) if kwargs else function
+    if is_a(result, torch.Tensor):
+        session.heap.answer(getter, args, result)
+        return result
     session.heap.recall(getter, args, result)
     if type(result) not in SCALARS:
         session.heap.pin(result, f"{function.__qualname__}(...)")
@@ -548,6 +551,8 @@ def _is_getter_argument(session: Session, value: object) -> bool:
     source = session.heap.source_of(value)
     if type(value) in SCALARS or is_a(value, type | types.ModuleType):
         return True
+    if type(value) is tuple:
+        return all(type(part) in SCALARS for part in value)
     return source is not None and source.is_pinned
 
 

@@ -22,6 +22,7 @@ from janus_lite.record.contracts import ITERATORS
 from janus_lite.record.effects import WriteLog
 from janus_lite.record.kinds import is_a
 from janus_lite.record.source import (
+    Answer,
     CellContents,
     Element,
     Entry,
@@ -398,6 +399,14 @@ class Heap:
                 self._stop(Code.UNKNOWN_OBJECT, f"{place} is also reached without a weak reference")
             self._read(ReadKind.TYPE, place, type(value))  # `None` once it is dead
         self.mark(value, place)
+
+    @_never_raises
+    def answer(
+        self, function: Callable[..., object], args: tuple[object, ...], result: torch.Tensor
+    ) -> None:
+        """Note a remembered tensor; a replay asks for it again, once, as eager would."""
+        label = getattr(function, "__qualname__", repr(function))
+        self.mark(result, self.step(Answer, self.pin(function, label), args))
 
     @_never_raises
     def recall(

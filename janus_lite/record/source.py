@@ -152,3 +152,13 @@ class Referent(Step):
 
     def __str__(self) -> str:
         return f"{self.owner}()"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Answer(Step):
+    """`owner(*arguments)` of a function that remembers its results (`functools.lru_cache`)."""
+
+    arguments: tuple[object, ...]
+
+    def __str__(self) -> str:
+        return f"{self.owner}(...)"

@@ -54,8 +54,8 @@ def get_frame(depth: int = 0) -> FrameType:
 
 def warn(message: Any, category: Any = None, stacklevel: int = 1, *args: Any, **more: Any) -> None:
     """`warnings.warn`."""
-    level = _level(stacklevel, lambda frame: False)
-    warnings.warn(message, category, level, *args, **more)  # noqa: B028  # `level` is given
+    level = _level(stacklevel, lambda _frame: False)
+    warnings.warn(message, category, level, *args, **more)  # `level` is given
 
 
 def _log(method: Callable[..., None], *args: Any, stacklevel: int = 1, **more: Any) -> None:

@@ -12,6 +12,7 @@ import torch
 from janus_lite.program.assumptions import describe
 from janus_lite.program.generalize import Program
 from janus_lite.record.source import (
+    Answer,
     Argument,
     CellContents,
     Element,
@@ -69,6 +70,7 @@ _STEPS: dict[type[Source], Callable[[Any, Any], object]] = {
     CellContents: lambda owner, _: owner.cell_contents,
     Field: lambda owner, source: getattr(owner, source.name),
     Referent: lambda owner, _: owner(),
+    Answer: lambda owner, source: owner(*source.arguments),
 }
 
 

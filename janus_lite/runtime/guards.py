@@ -10,6 +10,7 @@ from typing import Any, ClassVar
 import torch
 
 from janus_lite.record.source import (
+    Answer,
     Argument,
     CellContents,
     Element,
@@ -101,6 +102,9 @@ class Loader:
                 return f"{self.load(source.owner)}.{source.name}"
             case Referent():
                 return f"{self.load(source.owner)}()"
+            case Answer():
+                arguments = ", ".join(map(self._names.constant, source.arguments))
+                return f"{self.load(source.owner)}({arguments})"
         raise TypeError(f"no rule to load a {type(source).__name__}")
 
     def _entry(self, source: Entry) -> str:

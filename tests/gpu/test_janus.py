@@ -1,0 +1,171 @@
+"""janus_lite on a CUDA device: what eager gives, bit for bit, on inputs it has not seen."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+import janus_lite
+from tests.gpu.device import DEVICE, assert_bitwise, normal, twice
+
+pytestmark = [
+    pytest.mark.gpu,
+    # The machine with the device chooses its versions, not we: their warnings are not our errors.
+    pytest.mark.filterwarnings("default"),
+]
+
+MODELS = ("torchvision/resnet", "transformers/bert", "transformers/gpt2", "timm/deit")
+
+
+def convolutional() -> nn.Module:
+    """Every part of an image classifier whose backward pass is deterministic on a device."""
+    torch.manual_seed(5)
+    return nn.Sequential(
+        nn.Conv2d(3, 8, 3),
+        nn.BatchNorm2d(8),
+        nn.ReLU(inplace=True),
+        nn.Flatten(),
+        nn.Linear(8 * 6 * 6, 5),
+    ).to(DEVICE)
+
+
+def with_seed(seed: int, function: Callable[..., Any], *args: Any) -> tuple[Any, Tensor]:
+    """The result under `seed`, and the device's next random numbers after it."""
+    torch.manual_seed(seed)
+    return function(*args), torch.rand(4, device=DEVICE)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_model_replays_what_eager_gives(name: str) -> None:
+    model, eager, make_inputs = twice(name)
+    janus_lite.speculate(model)
+
+    with torch.no_grad():
+        for seed in (1, 2, 3):
+            mine, theirs = make_inputs(seed), make_inputs(seed)
+            assert_bitwise(model(*mine.args, **mine.kwargs), eager(*theirs.args, **theirs.kwargs))
+
+    assert janus_lite.explain(model).stats.hits == 2, str(janus_lite.explain(model))
+
+
+def test_training_steps_give_the_same_losses_and_weights() -> None:
+    model, eager = convolutional(), convolutional()
+    janus_lite.speculate(model)
+    criterion = nn.CrossEntropyLoss()
+
+    def steps(network: nn.Module) -> list[Tensor]:
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1, momentum=0.9)
+        losses = []
+        for seed in range(4):
+            labels = torch.arange(6, device=DEVICE) % 5
+            loss = criterion(network(normal(seed, 6, 3, 8, 8)), labels)
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            losses.append(loss.detach())
+        return losses
+
+    with torch.backends.cudnn.flags(deterministic=True, benchmark=False):
+        assert_bitwise(steps(model), steps(eager))
+
+    assert_bitwise(dict(model.named_parameters()), dict(eager.named_parameters()))
+    assert_bitwise(dict(model.named_buffers()), dict(eager.named_buffers()))
+    assert janus_lite.explain(model).stats.hits == 3, str(janus_lite.explain(model))
+
+
+def test_random_numbers_are_drawn_as_eager_draws_them() -> None:
+    def noisy(x: Tensor) -> Tensor:
+        return F.dropout(x, 0.5) + torch.rand_like(x)
+
+    replayed = janus_lite.speculate(noisy)
+    for seed in range(4):
+        x = normal(seed, 64)
+        assert_bitwise(with_seed(seed, replayed, x), with_seed(seed, noisy, x))
+
+    assert janus_lite.explain(replayed).stats.hits == 3
+
+
+def test_an_assertion_that_fails_after_a_draw_gives_the_numbers_back() -> None:
+    def decided(x: Tensor) -> Tensor:
+        kept = F.dropout(x, 0.5)
+        return kept * 2 if x.sum() > 0 else kept - 1
+
+    replayed = janus_lite.speculate(decided)
+    ones = torch.ones(64, device=DEVICE)
+    for seed, x in enumerate((ones, ones, -ones, ones, -ones)):
+        assert_bitwise(with_seed(seed, replayed, x), with_seed(seed, decided, x))
+
+    assert janus_lite.explain(replayed).stats.assertion_failures > 0
+
+
+def test_half_precision_autocast_is_replayed() -> None:
+    model, eager = convolutional(), convolutional()
+    janus_lite.speculate(model)
+
+    with torch.no_grad(), torch.autocast("cuda", torch.float16):
+        for seed in (1, 2, 3):
+            x = normal(seed, 6, 3, 8, 8)
+            assert_bitwise(model(x), eager(x))
+
+    assert janus_lite.explain(model).stats.hits == 2
+
+
+def test_a_tensor_on_another_device_is_computed_there() -> None:
+    def scaled(x: Tensor) -> Tensor:
+        return x * 3 + 1
+
+    replayed = janus_lite.speculate(scaled)
+    x = normal(1, 16)
+    for argument in (x, x, x.cpu(), x):
+        assert_bitwise(replayed(argument), scaled(argument))
+
+    assert janus_lite.explain(replayed).stats.converted == 2
+
+
+@pytest.fixture
+def matmul_precision() -> Iterator[Callable[[str], None]]:
+    """Sets torch's precision of products, for one test."""
+    before = torch.get_float32_matmul_precision()
+    yield torch.set_float32_matmul_precision
+    torch.set_float32_matmul_precision(before)
+
+
+def test_a_changed_precision_setting_is_followed(
+    matmul_precision: Callable[[str], None],
+) -> None:
+    def product(x: Tensor, y: Tensor) -> Tensor:
+        return x @ y
+
+    replayed = janus_lite.speculate(product)
+    x, y = normal(1, 256, 256), normal(2, 256, 256)
+    for precision in ("highest", "highest", "high", "high", "highest"):
+        matmul_precision(precision)
+        assert_bitwise(replayed(x, y), product(x, y))
+
+
+def test_a_dropped_model_gives_its_memory_back() -> None:
+    def allocated() -> int:
+        gc.collect()
+        torch.cuda.synchronize()
+        return torch.cuda.memory_allocated()
+
+    model = convolutional()
+    with torch.no_grad():
+        model(normal(0, 6, 3, 8, 8))  # handles and workspaces, which stay
+    del model
+    before = allocated()
+
+    model = janus_lite.speculate(convolutional())
+    with torch.no_grad():
+        for seed in (1, 2, 3):
+            model(normal(seed, 6, 3, 8, 8))
+    assert allocated() > before
+    del model
+
+    assert allocated() == before

@@ -38,14 +38,14 @@ _CALLABLE_DESCRIPTORS = (
     types.WrapperDescriptorType,
     types.ClassMethodDescriptorType,
 )
-# Plain Python classes of the standard library whose instances never change.
-_IMMUTABLE_RECORDS = (inspect.Signature, inspect.Parameter)
 _OPERATOR_REGISTRY = (
     torch._ops._Ops,
     torch._ops._OpNamespace,
     torch._ops.OpOverloadPacket,
     torch._ops.OpOverload,
 )
+# Python classes of libraries whose instances never change once made.
+_LIBRARY_OBJECTS = (*_OPERATOR_REGISTRY, inspect.Signature, inspect.Parameter)
 _LRU_CACHE = type(functools.lru_cache(lambda: None))
 _MISSING = object()
 
@@ -59,11 +59,8 @@ def load(session: Session, owner: Any, name: str) -> Any:
         return _load_from_super(session, owner, name) if cls is super else getattr(owner, name)
     if is_a(owner, type):
         return _load_from_class(session, owner, name)
-    if cls in _OPERATOR_REGISTRY:
-        return _load_operator(session, owner, name)
-    if cls in _IMMUTABLE_RECORDS:
-        with session.own_work():
-            return getattr(owner, name)
+    if cls in _LIBRARY_OBJECTS:
+        return _load_from_library(session, owner, name)
     getter_class, getter = session.heap.class_attribute(cls, "__getattribute__")
     if is_a(getter, types.FunctionType):
         return _load_by_getattribute(session, owner, name, getter)
@@ -80,11 +77,12 @@ def load(session: Session, owner: Any, name: str) -> Any:
     return found
 
 
-def _load_operator(session: Session, owner: Any, name: str) -> Any:
-    """`torch.ops.namespace.operator`: registered once, looked up by name for ever after."""
+def _load_from_library(session: Session, owner: Any, name: str) -> Any:
+    """An attribute that never changes: `torch.ops.namespace.operator`, a signature's parts."""
     with session.own_work():
         found = getattr(owner, name)
-    session.heap.pin(found, f"torch.ops...{name}")
+    if is_a(found, _OPERATOR_REGISTRY):
+        session.heap.pin(found, f"torch.ops...{name}")
     return found
 
 

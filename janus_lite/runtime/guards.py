@@ -21,6 +21,7 @@ from janus_lite.record.source import (
     Pinned,
     Referent,
     Source,
+    Step,
 )
 from janus_lite.record.trace import Read, ReadKind
 
@@ -92,19 +93,29 @@ class Loader:
                 return f"kwargs[{source.name!r}]"
             case Entry():
                 return self._entry(source)
-            case Element():
-                return f"{self.load(source.owner)}[{source.index}]"
+            case Step():
+                return f"{self._called(source)}{self._step(source)}"
+        raise TypeError(f"no rule to load a {type(source).__name__}")
+
+    def _called(self, source: Step) -> str:
+        owner = self.load(source.owner)
+        return f"get_dict({owner}, '__dict__')" if isinstance(source, InstanceDict) else owner
+
+    def _step(self, source: Step) -> str:
+        """What follows the owner's name."""
+        match source:
             case InstanceDict():
-                return f"get_dict({self.load(source.owner)}, '__dict__')"
+                return ""
+            case Element():
+                return f"[{source.index}]"
             case CellContents():
-                return f"{self.load(source.owner)}.cell_contents"
+                return ".cell_contents"
             case Field():
-                return f"{self.load(source.owner)}.{source.name}"
+                return f".{source.name}"
             case Referent():
-                return f"{self.load(source.owner)}()"
+                return "()"
             case Answer():
-                arguments = ", ".join(map(self._names.constant, source.arguments))
-                return f"{self.load(source.owner)}({arguments})"
+                return f"({', '.join(map(self._names.constant, source.arguments))})"
         raise TypeError(f"no rule to load a {type(source).__name__}")
 
     def _entry(self, source: Entry) -> str:

@@ -73,6 +73,12 @@ def reproducible_and_clean() -> Iterator[None]:
     assert ambient() == before, "the test left process-wide state changed"
 
 
+def pytest_addoption(parser: pytest.Parser, pluginmanager: pytest.PytestPluginManager) -> None:
+    """Know the setting of pytest-timeout also where it is missing: the GPU tests do without."""
+    if not pluginmanager.hasplugin("timeout"):
+        parser.addini("timeout", "seconds per test; has no effect without pytest-timeout")
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what cannot or should not run here, visibly."""
     if not torch.cuda.is_available():

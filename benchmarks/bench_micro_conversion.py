@@ -39,4 +39,4 @@ def bench_first_call(
         record(Measured(row=replace(row, accuracy=reason)))
         return
     question = (case.name, converting.name, setting.device)
-    record(measure_conversion(row, question, temperature, 1 if setting.is_quick else 5))
+    record(measure_conversion(row, question, temperature, 1 if setting.is_quick else 3))

@@ -13,6 +13,7 @@ Example:
 
 from __future__ import annotations
 
+import functools
 import statistics
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -23,7 +24,7 @@ from benchmarks.baselines import VARIANTS, speculative_function
 from benchmarks.cases import Case, Runner, start
 from benchmarks.catalogue import MODELS
 from benchmarks.equality import Verdict, compare
-from benchmarks.isolation import IsolatedWorker
+from benchmarks.isolation import Answer, IsolatedWorker
 from benchmarks.measure import CONVERSION_SEED, FRESH_SEEDS, Measured
 from benchmarks.memory import peak_bytes
 from benchmarks.results import Row
@@ -96,14 +97,25 @@ def measure_conversion(
     answer: Callable[[Question], ConversionFigures] = figures_of,
 ) -> Measured:
     """Return `row` with the figures of `processes` fresh processes, each asked `question`."""
-    figures = []
+    found = _ask(question, processes, answer)
+    failure = next((each.failure for each in found if each.failure), None)
+    if failure:
+        return Measured(row=replace(row, accuracy=failure))
+    return _measured(row, temperature, [each.value for each in found])
+
+
+@functools.cache
+def _ask(
+    question: Question, processes: int, answer: Callable[[Question], ConversionFigures]
+) -> tuple[Answer, ...]:
+    """Ask fresh processes. Cached: one answer holds the cold figures and the warm ones."""
+    found = []
     for _ in range(processes):
         with IsolatedWorker(answer) as worker:
-            found = worker.ask(question, timeout_s=_TIME_LIMIT_S)
-        if found.failure:
-            return Measured(row=replace(row, accuracy=found.failure))
-        figures.append(found.value)
-    return _measured(row, temperature, figures)
+            found.append(worker.ask(question, timeout_s=_TIME_LIMIT_S))
+        if found[-1].failure:
+            break
+    return tuple(found)
 
 
 def _measured(row: Row, temperature: str, figures: list[ConversionFigures]) -> Measured:

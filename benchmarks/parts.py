@@ -26,11 +26,13 @@ def parts_of(runner: Runner) -> dict[str, Callable[[], object]]:
 
     `entry_check` is all guards and the loading of what the graph reads. `module_tree` is the quick
     accept over everything on the heap that the recording read; programs with few guards check
-    those one by one and have none.
+    those one by one and have none. Keep `runner` while the parts are used: guards hold it weakly.
     """
     call = runner.inputs(CONVERSION_SEED)
     (conversion,) = speculative_function(runner.target)._cache.entries
     emitted = conversion.emitted
+    if not isinstance(emitted.check(call.args, call.kwargs), tuple):
+        raise RuntimeError("the guards do not hold: the time of a miss is not the time of a check")
     parts: dict[str, Callable[[], object]] = {
         "entry_check": partial(emitted.check, call.args, call.kwargs)
     }

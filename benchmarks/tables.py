@@ -27,15 +27,15 @@ COLUMNS = (
     "speed-up [95 %]",
     "judgement",
     "conversion",
-    "break-even calls",
+    "break-even",
     "peak memory",
     "accuracy",
 )
 
 
 # A narrow terminal shows what decides; the files have all columns.
-_ONLY_WHEN_WIDE = ("IQR", "break-even calls", "peak memory")
-_WIDE = 150
+_ONLY_WHEN_WIDE = ("IQR", "break-even", "peak memory")
+_WIDE = 155
 
 
 def cells(row: Row) -> tuple[str, ...]:
@@ -149,7 +149,10 @@ def _table(suite: str, rows: Sequence[Row], *, is_wide: bool) -> Table:
     chosen = [at for at, name in enumerate(COLUMNS) if is_wide or name not in _ONLY_WHEN_WIDE]
     for at in chosen:
         table.add_column(
-            COLUMNS[at], justify="left" if at < 2 else "right", no_wrap=COLUMNS[at] != "accuracy"
+            COLUMNS[at],
+            justify="left" if at < 2 else "right",
+            no_wrap=COLUMNS[at] != "accuracy",
+            min_width=8,
         )
     for row in rows:
         texts = cells(row)

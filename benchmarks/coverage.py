@@ -31,7 +31,7 @@ from benchmarks.timing import HostStopwatch, time_once
 Convert = Callable[[nn.Module], Any]
 RECORDING_SEED = 1
 REPLAY_SEEDS = (2, 3)
-# For a model that fills a cache of its own in the first call: the second then records again.
+# For a model that does something in its first call only: the second then records again.
 EXTRA_SEED = 4
 
 
@@ -63,7 +63,7 @@ class CoverageRow:
         outcome: a value of `Outcome`.
         codes: reason codes, when it did not replay.
         detail: the first difference, the exception or the first reason in words.
-        recordings: calls that were recorded; 2 where the first call fills a cache of the model.
+        recordings: calls that were recorded; 2 where the first call does what no later one does.
         replays: calls that replayed.
         eager_ms: one eager call.
         record_ms: the recording call, with all that happens for the first time.

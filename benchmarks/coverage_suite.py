@@ -90,8 +90,8 @@ def markdown(rows: Sequence[CoverageRow], environment: dict[str, Any]) -> str:
             "second and third have fresh inputs. *bitwise*: both replayed, and every",
             "result equals eager's in structure, dtype, shape, stride, bits. *reason*: calls ran",
             "imperatively, equal to eager, with the codes shown (`docs/errors.md`). Where a model",
-            "fills a cache of its own in the first call, the second records again, and the third",
-            "and a fourth call must replay: *recordings* is 2.",
+            "does something in its first call only (fills a cache, warns once), the second records",
+            "again, and the third and a fourth call must replay: *recordings* is 2.",
             "",
             f"{environment['device_name']}, {versions}, Python {environment['python']}, commit "
             f"{environment['commit']}.",

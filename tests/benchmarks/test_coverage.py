@@ -46,7 +46,11 @@ class StandIn:
     @property
     def stats(self) -> SimpleNamespace:
         return SimpleNamespace(
-            hits=self.replays, misses=1, assertion_failures=0, recorded=self.recorded
+            hits=self.replays,
+            misses=1,
+            assertion_failures=0,
+            recorded=self.recorded,
+            converted=self.recorded,
         )
 
     def explain(self) -> SimpleNamespace:

@@ -21,6 +21,10 @@ from janus_lite.record.instrument import NotInstrumentable, Twin, TwinCache
 from janus_lite.record.tape import Tape
 
 
+# Torch asks these files, for every operator under a dispatch mode, who shall run it.
+_DISPATCH_RULES = (os.path.join("torch", "_library", ""), os.path.join("torch", "_ops.py"))
+
+
 def _is_weakref_callback(code: CodeType) -> bool:
     return code.co_name in ("remove", "_remove") and code.co_filename.endswith(
         ("weakref.py", "_weakrefset.py", os.path.join("torch", "utils", "weak.py"))
@@ -193,6 +197,8 @@ class Session:
         if code.co_name == "__del__" or _is_weakref_callback(code):  # the collector ran in between
             return True
         if code.co_filename == "<string>" and id(code) in _generated_codes():
+            return True
+        if any(part in code.co_filename for part in _DISPATCH_RULES):  # the tape names the operator
             return True
         is_inside = self.tape.depth > 0 or self.leaves > 0
         return is_inside and is_library_file(code.co_filename)

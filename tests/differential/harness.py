@@ -178,8 +178,8 @@ def _seed(step: int) -> None:
 
 
 def _random_states() -> str:
-    name, keys, *rest = np.random.get_state()
-    parts = (torch.get_rng_state().numpy().tobytes(), random.getstate(), keys.tobytes(), rest)  # type: ignore[union-attr] # the legacy form of NumPy's state
+    of_numpy = np.random.get_state(legacy=False)
+    parts = (torch.get_rng_state().numpy().tobytes(), random.getstate(), str(of_numpy))
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 

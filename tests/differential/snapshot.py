@@ -84,9 +84,8 @@ class Snapshot:
             elif not isinstance(item, SpeculativeFunction):
                 found.append((name, self.of(item)))
         for cls in type(value).__mro__:
-            for name in getattr(cls, "__slots__", ()):
-                if name not in ("__dict__", "__weakref__") and hasattr(value, name):
-                    found.append((name, self.of(getattr(value, name))))
+            slots = set(getattr(cls, "__slots__", ())) - {"__dict__", "__weakref__"}
+            found += [(n, self.of(getattr(value, n))) for n in sorted(slots) if hasattr(value, n)]
         return found
 
     def _tensor(self, tensor: torch.Tensor) -> Any:

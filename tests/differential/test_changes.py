@@ -1,4 +1,4 @@
-"""Every kind of outside change is seen by the very next call: a replay never answers for the past."""
+"""Every kind of outside change is seen by the very next call: no replay answers for the past."""
 
 from __future__ import annotations
 

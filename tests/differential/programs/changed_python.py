@@ -1,6 +1,5 @@
 """Outside changes of plain Python state: attributes, containers, classes, functions, globals."""
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, no-check-untyped-defs
-# ruff: noqa: ANN, B, C4, C90, E731, PERF, PIE, PLW, RET, RUF, SIM, UP, N, A, FURB, PLC - written as users write
 
 from __future__ import annotations
 
@@ -18,7 +17,6 @@ import weakref
 
 import numpy as np
 import torch
-
 from tests.differential.kit import World, change, fresh_tensor
 
 FACTOR = 2.0
@@ -184,7 +182,9 @@ def code_assigned():
     def other(x, by=2.0, *, shift=1.0):
         return x - by
 
-    return World(call=lambda x: helper(x), change=lambda: setattr(helper, "__code__", other.__code__))
+    return World(
+        call=lambda x: helper(x), change=lambda: setattr(helper, "__code__", other.__code__)
+    )
 
 
 @change()
@@ -233,9 +233,7 @@ def keyword_defaults_assigned():
 
 @change()
 def keyword_defaults_changed_in_place():
-    return World(
-        call=lambda x: helper(x), change=lambda: helper.__kwdefaults__.update(shift=9.0)
-    )
+    return World(call=lambda x: helper(x), change=lambda: helper.__kwdefaults__.update(shift=9.0))
 
 
 @change()
@@ -243,9 +241,7 @@ def mutable_default_changed():
     def inner(x, weights=[1.0, 2.0]):
         return x * weights[0] + weights[1]
 
-    return World(
-        call=lambda x: inner(x), change=lambda: inner.__defaults__[0].__setitem__(0, 5.0)
-    )
+    return World(call=lambda x: inner(x), change=lambda: inner.__defaults__[0].__setitem__(0, 5.0))
 
 
 @change()
@@ -264,16 +260,12 @@ def global_number():
 
 @change()
 def global_function_rebound():
-    return World(
-        call=lambda x: helper(x), change=lambda: globals().update(helper=lambda x: x - 1)
-    )
+    return World(call=lambda x: helper(x), change=lambda: globals().update(helper=lambda x: x - 1))
 
 
 @change()
 def builtin_shadowed_by_a_global():
-    return World(
-        call=lambda x: x * len("ab"), change=lambda: globals().update(len=lambda text: 7)
-    )
+    return World(call=lambda x: x * len("ab"), change=lambda: globals().update(len=lambda text: 7))
 
 
 @change()
@@ -1111,12 +1103,16 @@ def unpacked_list():
 @change()
 def vars_of_an_object():
     thing = Plain()
-    return World(call=lambda x: x * vars(thing)["factor"], change=lambda: setattr(thing, "factor", 3.0))
+    return World(
+        call=lambda x: x * vars(thing)["factor"], change=lambda: setattr(thing, "factor", 3.0)
+    )
 
 
 @change()
 def globals_dict():
-    return World(call=lambda x: x * globals()["FACTOR"], change=lambda: globals().update(FACTOR=3.0))
+    return World(
+        call=lambda x: x * globals()["FACTOR"], change=lambda: globals().update(FACTOR=3.0)
+    )
 
 
 @change()
@@ -1150,7 +1146,10 @@ def string_join():
 @change()
 def string_format():
     thing = Plain("ab")
-    return World(call=lambda x: x * len(f"{thing.factor!r:>5}"), change=lambda: setattr(thing, "factor", "abcdefgh"))
+    return World(
+        call=lambda x: x * len(f"{thing.factor!r:>5}"),
+        change=lambda: setattr(thing, "factor", "abcdefgh"),
+    )
 
 
 @change()
@@ -1191,7 +1190,9 @@ def argument_none_instead_of_tensor():
         return x if mask is None else x * mask
 
     return World(
-        call=call, inputs=lambda step: (*fresh_tensor(step), masks[-1]), change=lambda: masks.append(None)
+        call=call,
+        inputs=lambda step: (*fresh_tensor(step), masks[-1]),
+        change=lambda: masks.append(None),
     )
 
 
@@ -1263,7 +1264,9 @@ def argument_string():
         return x * 2 if mode == "double" else x * 3
 
     return World(
-        call=call, inputs=lambda step: (*fresh_tensor(step), modes[-1]), change=lambda: modes.append("triple")
+        call=call,
+        inputs=lambda step: (*fresh_tensor(step), modes[-1]),
+        change=lambda: modes.append("triple"),
     )
 
 
@@ -1275,7 +1278,9 @@ def argument_int_becomes_bool():
         return x * 2 if flag is True else x * 3
 
     return World(
-        call=call, inputs=lambda step: (*fresh_tensor(step), values[-1]), change=lambda: values.append(True)
+        call=call,
+        inputs=lambda step: (*fresh_tensor(step), values[-1]),
+        change=lambda: values.append(True),
     )
 
 
@@ -1394,4 +1399,6 @@ def private_name():
             return x * self.__factor
 
     thing = Hidden()
-    return World(call=lambda x: thing.apply(x), change=lambda: setattr(thing, "_Hidden__factor", 3.0))
+    return World(
+        call=lambda x: thing.apply(x), change=lambda: setattr(thing, "_Hidden__factor", 3.0)
+    )

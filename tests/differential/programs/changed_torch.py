@@ -1,6 +1,5 @@
 """Outside changes of modules, parameters, hooks and of torch itself."""
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, no-check-untyped-defs
-# ruff: noqa: ANN, B, C4, C90, E731, PERF, PIE, PLW, RET, RUF, SIM, UP, N, A, FURB, PLC - written as users write
 
 from __future__ import annotations
 
@@ -10,10 +9,9 @@ import copy
 import numpy as np
 import torch
 import torch.nn.functional as F
+from tests.differential.kit import CHANGE_AT, World, change, fresh_tensor
 from torch import nn
 from torch.nn.utils import parametrizations, parametrize
-
-from tests.differential.kit import CHANGE_AT, World, change, fresh_tensor
 
 
 class Net(nn.Module):
@@ -262,7 +260,9 @@ def parameters_tied():
 def parameters_untied():
     model, world = net()
     model.second.weight = model.first.weight
-    world.change = lambda: setattr(model.second, "weight", nn.Parameter(model.first.weight.detach() + 1))
+    world.change = lambda: setattr(
+        model.second, "weight", nn.Parameter(model.first.weight.detach() + 1)
+    )
     return world
 
 
@@ -336,7 +336,9 @@ def channels_last():
     model = nn.Conv2d(3, 4, 3)
     return World(
         call=model,
-        inputs=lambda step: (torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(step)),),
+        inputs=lambda step: (
+            torch.randn(2, 3, 5, 5, generator=torch.Generator().manual_seed(step)),
+        ),
         change=lambda: model.to(memory_format=torch.channels_last),
     )
 
@@ -407,7 +409,8 @@ def parameter_list_grows():
 def parameter_dict_entry():
     model = nn.ParameterDict({"a": nn.Parameter(torch.ones(3))})
     return World(
-        call=lambda x: x * model["a"], change=lambda: model.update({"a": nn.Parameter(torch.zeros(3))})
+        call=lambda x: x * model["a"],
+        change=lambda: model.update({"a": nn.Parameter(torch.zeros(3))}),
     )
 
 
@@ -685,7 +688,9 @@ def state_of_a_forward_hook():
 @change()
 def forward_pre_hook():
     model, world = net()
-    world.change = lambda: model.first.register_forward_pre_hook(lambda module, args: (args[0] * 2,))
+    world.change = lambda: model.first.register_forward_pre_hook(
+        lambda module, args: (args[0] * 2,)
+    )
     return world
 
 
@@ -842,7 +847,9 @@ def input_is_sparse():
 @change()
 def input_is_conjugated():
     def inputs(step):
-        return (torch.randn(3, dtype=torch.complex64, generator=torch.Generator().manual_seed(step)),)
+        return (
+            torch.randn(3, dtype=torch.complex64, generator=torch.Generator().manual_seed(step)),
+        )
 
     def call(x):
         return x * 3 if x.is_conj() else x * 2
@@ -1003,7 +1010,9 @@ def outside_tensor_rebound():
 
     box = Box()
     box.tensor = torch.ones(3)
-    return World(call=lambda x: x + box.tensor, change=lambda: setattr(box, "tensor", torch.zeros(3)))
+    return World(
+        call=lambda x: x + box.tensor, change=lambda: setattr(box, "tensor", torch.zeros(3))
+    )
 
 
 @change()
@@ -1033,12 +1042,10 @@ def outside_none_becomes_tensor():
     return World(call=call, change=lambda: setattr(box, "tensor", torch.ones(3)))
 
 
-@change(hits=0, code="JL0203")
+@change(hits=0)
 def outside_numpy_array():
     array = np.ones(3, dtype=np.float32)
-    return World(
-        call=lambda x: x + torch.from_numpy(array), change=lambda: array.fill(5.0)
-    )
+    return World(call=lambda x: x + torch.from_numpy(array), change=lambda: array.fill(5.0))
 
 
 @change()
@@ -1105,7 +1112,9 @@ def onednn_switched_off():
     model = nn.Conv2d(3, 4, 3)
     return World(
         call=model,
-        inputs=lambda step: (torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(step)),),
+        inputs=lambda step: (
+            torch.randn(2, 3, 9, 9, generator=torch.Generator().manual_seed(step)),
+        ),
         around=from_change_on(lambda: torch.backends.mkldnn.flags(enabled=False)),
     )
 

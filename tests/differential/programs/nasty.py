@@ -1,6 +1,5 @@
 """Python as it is written: each program equals eager, with its graph or its coded reason."""
 # mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, no-check-untyped-defs
-# ruff: noqa: ANN, B, C4, C90, E731, PERF, PIE, PLW, RET, RUF, SIM, UP, N, A, FURB, PLC - written as users write
 
 from __future__ import annotations
 
@@ -30,9 +29,8 @@ import warnings
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import nn
-
 from tests.differential.kit import World, fresh_tensor, program
+from torch import nn
 
 COUNT = 0
 LOG = logging.getLogger("user")
@@ -134,7 +132,7 @@ def super_with_arguments():
 
     class Child(Base):
         def run(self, x):
-            return super(Child, self).run(x) * 2
+            return super().run(x) * 2
 
     return World(call=Child().run)
 
@@ -1155,7 +1153,7 @@ def dropout():
     return World(call=lambda x: F.dropout(x, 0.5))
 
 
-@program(code="JL0201")
+@program()
 def seeded_inside():
     def call(x):
         torch.manual_seed(3)
@@ -1181,17 +1179,24 @@ def item():
 
 @program(hits=5)
 def item_that_repeats():
-    return World(call=lambda x, n: x[: n.item()], inputs=lambda s: (*fresh_tensor(s), torch.tensor(2)))
+    return World(
+        call=lambda x, n: x[: n.item()], inputs=lambda s: (*fresh_tensor(s), torch.tensor(2))
+    )
 
 
 @program(hits=5)
 def tolist():
-    return World(call=lambda x, n: x * sum(n.tolist()), inputs=lambda s: (*fresh_tensor(s), torch.tensor([1, 2])))
+    return World(
+        call=lambda x, n: x * sum(n.tolist()),
+        inputs=lambda s: (*fresh_tensor(s), torch.tensor([1, 2])),
+    )
 
 
 @program(hits=5)
 def float_of_a_tensor():
-    return World(call=lambda x, n: x * float(n), inputs=lambda s: (*fresh_tensor(s), torch.tensor(2.0)))
+    return World(
+        call=lambda x, n: x * float(n), inputs=lambda s: (*fresh_tensor(s), torch.tensor(2.0))
+    )
 
 
 @program(code="JL0203")
@@ -1365,7 +1370,7 @@ def star_arguments():
             first = first + other
         return first * by + sum(more.values())
 
-    return World(call=lambda x: total(x, *[x, x], by=2.0, **{"a": 1, "b": 2}))
+    return World(call=lambda x: total(x, *[x, x], by=2.0, a=1, b=2))
 
 
 @program(hits=5)
@@ -1589,7 +1594,13 @@ def output_of_many_kinds():
 
     def call(x):
         y = x * 2
-        return Point(y, 1), Pair(y, None), {"k": (y, "text", 2.5)}, [y, y], collections.OrderedDict(a=y)
+        return (
+            Point(y, 1),
+            Pair(y, None),
+            {"k": (y, "text", 2.5)},
+            [y, y],
+            collections.OrderedDict(a=y),
+        )
 
     return World(call=call)
 
@@ -2098,7 +2109,9 @@ def enum_dispatch():
     def call(x, mode):
         return x * mode.value * Level.LOW if mode is Mode.DOUBLE else x * Mode["TRIPLE"].value
 
-    return World(call=call, inputs=lambda s: (*fresh_tensor(s), Mode.DOUBLE if s < 3 else Mode.TRIPLE))
+    return World(
+        call=call, inputs=lambda s: (*fresh_tensor(s), Mode.DOUBLE if s < 3 else Mode.TRIPLE)
+    )
 
 
 @program(hits=5)
@@ -2287,7 +2300,9 @@ def list_subclass():
 
 @program(hits=5)
 def string_methods():
-    return World(call=lambda x: x * len("a,b,c".split(",")) + len("%s-%d" % ("a", 1)) + "abc".index("c"))
+    return World(
+        call=lambda x: x * len("a,b,c".split(",")) + len("%s-%d" % ("a", 1)) + "abc".index("c")
+    )
 
 
 @program(hits=5)
@@ -2297,13 +2312,15 @@ def bytes_and_sets():
 
 @program(hits=5)
 def big_numbers_and_division():
-    return World(call=lambda x: x * (7 // 2) + 2**10 % 7 - divmod(9, 4)[1] + round(2.567, 1) + abs(-3))
+    return World(
+        call=lambda x: x * (7 // 2) + 2**10 % 7 - divmod(9, 4)[1] + round(2.567, 1) + abs(-3)
+    )
 
 
 @program(hits=5)
 def typing_at_run_time():
     def call(x: torch.Tensor) -> torch.Tensor:
-        y: torch.Tensor = typing.cast(torch.Tensor, x)
+        y: torch.Tensor = typing.cast("torch.Tensor", x)
         return y * 2
 
     return World(call=call)
@@ -2392,7 +2409,7 @@ def hook_registered_inside():
     return World(call=call, state={"weight": weight}, backward=True)
 
 
-@program(code="JL0201")
+@program()
 def optimizer_step_inside():
     model = nn.Linear(3, 3)
     optimizer = torch.optim.Adam(model.parameters(), lr=0.1)
@@ -2407,13 +2424,15 @@ def optimizer_step_inside():
     return World(call=call, state={"model": model, "state": optimizer.state_dict()})
 
 
-@program(code="JL0201")
+@program()
 def checkpointed():
     from torch.utils.checkpoint import checkpoint
 
     model = nn.Linear(3, 3)
     return World(
-        call=lambda x: checkpoint(model, x, use_reentrant=False), state={"model": model}, backward=True
+        call=lambda x: checkpoint(model, x, use_reentrant=False),
+        state={"model": model},
+        backward=True,
     )
 
 
@@ -2446,7 +2465,9 @@ def requires_grad_switched_inside():
 @program(hits=5)
 def detach_and_clone():
     weight = torch.ones(3, requires_grad=True)
-    return World(call=lambda x: (x * weight).detach().clone() + weight, state={"w": weight}, backward=True)
+    return World(
+        call=lambda x: (x * weight).detach().clone() + weight, state={"w": weight}, backward=True
+    )
 
 
 @program(hits=5)
@@ -2510,7 +2531,9 @@ def complex_views():
 @program(hits=5)
 def factories():
     return World(
-        call=lambda x: x + torch.arange(3) + torch.tensor([1.0, 2.0, 3.0]) + torch.eye(3)[0] + x.new_ones(3)
+        call=lambda x: (
+            x + torch.arange(3) + torch.tensor([1.0, 2.0, 3.0]) + torch.eye(3)[0] + x.new_ones(3)
+        )
     )
 
 
@@ -2537,7 +2560,8 @@ def data_dependent_while():
 @program(hits=4)
 def data_dependent_if():
     return World(
-        call=lambda x: x * 2 if x.sum() > 0 else x - 1, inputs=lambda s: (torch.ones(3) * (-1) ** s,)
+        call=lambda x: x * 2 if x.sum() > 0 else x - 1,
+        inputs=lambda s: (torch.ones(3) * (-1) ** s,),
     )
 
 
@@ -2589,7 +2613,7 @@ def parameter_made_inside():
     return World(call=lambda x: nn.Parameter(x.clone()) * 2)
 
 
-@program(code="JL0201")
+@program()
 def module_made_inside():
     def call(x):
         torch.manual_seed(0)

@@ -57,11 +57,24 @@ def restore(state: AmbientState) -> None:
         torch.set_autocast_dtype(device, dtype)
 
 
-def random_state() -> torch.Tensor:
-    """A copy of the default CPU generator's state (5 kB)."""
-    return torch.get_rng_state()
+@dataclass(frozen=True, slots=True)
+class RandomState:
+    """The default generators' states: the CPU's (5 kB) and, where CUDA runs, each device's."""
+
+    cpu: torch.Tensor
+    cuda: tuple[torch.Tensor, ...]
 
 
-def set_random_state(state: torch.Tensor) -> None:
+def random_state() -> RandomState:
+    """Return copies of the states."""
+    on_cuda = torch.cuda.is_available() and torch.cuda.is_initialized()
+    return RandomState(
+        torch.get_rng_state(), tuple(torch.cuda.get_rng_state_all()) if on_cuda else ()
+    )
+
+
+def set_random_state(state: RandomState) -> None:
     """Undo the draws since `random_state`."""
-    torch.set_rng_state(state)
+    torch.set_rng_state(state.cpu)
+    if state.cuda:
+        torch.cuda.set_rng_state_all(state.cuda)

@@ -28,15 +28,12 @@ class Code(Enum):
     TENSOR_ESCAPE = "JL0403"
     MISSED_OPERATION = "JL0404"
     OPERATION_RAISED = "JL0405"
-    UNKNOWN_OPERATION = "JL0406"
     LATE_ASSERTION = "JL0407"
     VALUE_VARIES = "JL0408"
     ESCAPING_OUTPUT = "JL0501"
     AMBIENT_STATE = "JL0601"
     MEGAMORPHIC = "JL0602"
-    DISABLED = "JL0603"
     BACKEND = "JL0604"
-    USER_EXCEPTION = "JL0701"
     INTERNAL = "JL0901"
 
 
@@ -55,15 +52,12 @@ HINTS: dict[Code, str] = {
     Code.TENSOR_ESCAPE: "keep the value a tensor, or convert it in the caller",
     Code.MISSED_OPERATION: "please report it with the operation's name",
     Code.OPERATION_RAISED: "test for the condition instead of catching the exception",
-    Code.UNKNOWN_OPERATION: "register it with torch.library.custom_op, or call it in the caller",
     Code.LATE_ASSERTION: "test the tensor's value before changing outside tensors",
     Code.VALUE_VARIES: "keep the decision in tensor code, such as torch.where",
     Code.ESCAPING_OUTPUT: "return tensors, numbers, containers or plain objects",
     Code.AMBIENT_STATE: "call the function outside that mode",
     Code.MEGAMORPHIC: "make what varies a tensor, or raise max_graphs",
-    Code.DISABLED: "remove disable() or JANUS_LITE_DISABLE",
     Code.BACKEND: "use backend='eager', or fix the backend's own error",
-    Code.USER_EXCEPTION: "nothing to do: the exception is the program's own",
     Code.INTERNAL: "please report it; the call itself ran imperatively and is right",
 }
 

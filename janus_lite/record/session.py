@@ -20,7 +20,6 @@ from janus_lite.record.heap import Heap
 from janus_lite.record.instrument import NotInstrumentable, Twin, TwinCache
 from janus_lite.record.tape import Tape
 
-
 # Torch asks these files, for every operator under a dispatch mode, who shall run it.
 _DISPATCH_RULES = (os.path.join("torch", "_library", ""), os.path.join("torch", "_ops.py"))
 

@@ -177,8 +177,10 @@ def assert_same(found: Any, right: Any) -> None:
         assert isinstance(found, Tensor)
         assert found.dtype == right.dtype
         assert found.stride() == right.stride()
-        equal = torch.equal(found, right) or torch.equal(found.isnan(), right.isnan())
-        assert equal, f"largest difference {(found - right).abs().max()}"
+        assert found.shape == right.shape
+        # Bits, not values: -0.0 is not 0.0, and NaN equals itself.
+        bits = [t.detach().reshape(-1).contiguous().view(torch.uint8) for t in (found, right)]
+        assert torch.equal(*bits), f"largest difference {(found - right).abs().max()}"
     elif isinstance(right, dict):
         assert list(found) == list(right)
         for key in right:

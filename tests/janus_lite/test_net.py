@@ -44,7 +44,7 @@ def by_order() -> Leak:
 
     levels = [Level(), Level()]
     first = levels[0]
-    return Leak(lambda x: x * 2 if sorted(levels)[0] is first else x * 3, state, "__lt__")
+    return Leak(lambda x: x * 2 if min(levels) is first else x * 3, state, "__lt__")
 
 
 def by_equality() -> Leak:

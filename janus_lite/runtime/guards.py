@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from types import CellType, MappingProxyType
 from typing import Any, ClassVar
 
@@ -181,15 +181,18 @@ class GuardEmitter:
     def _keys(self, read: Read) -> str:
         assert isinstance(read.expected, tuple)
         owner = self.loader.load(read.source)
-        if all(type(key) is str for key in read.expected):
+        if not has_numbers(read.expected):
             return f"tuple({owner}) == {self._names.constant(read.expected)}"
         typed_keys = self._names.constant(tuple(map(typed, read.expected)))
         return f"tuple(map(typed, {owner})) == {typed_keys}"
 
     def _members(self, read: Read) -> str:
         assert isinstance(read.expected, frozenset)
+        owner = self.loader.load(read.source)
+        if not has_numbers(read.expected):
+            return f"{owner} == {self._names.constant(read.expected)}"
         members = self._names.constant(frozenset(map(typed, read.expected)))
-        return f"frozenset(map(typed, {self.loader.load(read.source)})) == {members}"
+        return f"frozenset(map(typed, {owner})) == {members}"
 
     def _same(self, read: Read) -> str:
         assert isinstance(read.key, Source)
@@ -248,6 +251,11 @@ class GuardEmitter:
 def typed(value: object) -> tuple[type, object]:
     """A value with its class, so that 1, 1.0 and True differ, and -0.0 from 0.0."""
     return type(value), repr(value) if isinstance(value, float | complex) else value
+
+
+def has_numbers(values: Iterable[object]) -> bool:
+    """Whether `==` may take one value for another: only numbers equal values of other classes."""
+    return any(isinstance(value, int | float | complex) for value in values)
 
 
 def is_cell(source: Source) -> bool:

@@ -48,6 +48,8 @@ _C_FUNCTIONS = (
     types.ClassMethodDescriptorType,
 )
 _UNKNOWN = object()
+# What a generated `__init__` has for default where a factory makes the value.
+_FACTORY = dataclasses._HAS_DEFAULT_FACTORY  # type: ignore[attr-defined]  # private
 # Methods that return None and whose effect does not depend on what the container holds.
 _REPEATED_METHODS: dict[type, frozenset[str]] = {
     list: frozenset({"append", "extend", "insert", "clear"}),
@@ -271,25 +273,24 @@ def _initialise_dataclass(
     kwargs: Keywords,
 ) -> None:
     """A generated `__init__` has no source; do what it does, field by field."""
+    session.heap.function(init)
     with session.own_work():
-        bound = inspect.signature(init).bind(value, *args, **kwargs).arguments
-        fields = dataclasses.fields(cls)
-    is_frozen = cls.__dataclass_params__.frozen  # type: ignore[attr-defined] # a dataclass has it
+        bound = inspect.signature(init).bind(value, *args, **kwargs)
+        bound.apply_defaults()
+    given = bound.arguments
+    is_frozen = cls.__dataclass_params__.frozen  # type: ignore[attr-defined]  # a dataclass has it
     put = attributes.store_plainly if is_frozen else attributes.store
     post = []
-    for field in fields:
-        if not field.init and field.default_factory is dataclasses.MISSING:
+    for name, field in cls.__dataclass_fields__.items():  # type: ignore[attr-defined]  # likewise
+        if field._field_type is dataclasses._FIELD_CLASSVAR:  # type: ignore[attr-defined]  # private
             continue
-        if field.name in bound:
-            given = bound[field.name]
-        elif field.default_factory is not dataclasses.MISSING:
-            given = call(session, field.default_factory, (), {})
-        else:
-            given = field.default
-        put(session, value, field.name, given)
-    for name, field in getattr(cls, "__dataclass_fields__", {}).items():
         if field._field_type is dataclasses._FIELD_INITVAR:  # type: ignore[attr-defined]  # private
-            post.append(bound.get(name, field.default))
+            post.append(given.get(name, field.default))
+        elif field.init or field.default_factory is not dataclasses.MISSING:
+            made = given.get(name, _FACTORY)
+            if made is _FACTORY:
+                made = call(session, field.default_factory, (), {})
+            put(session, value, name, made)
     if hasattr(cls, "__post_init__"):
         call(session, attributes.load(session, value, "__post_init__"), tuple(post), {})
 

@@ -143,7 +143,7 @@ def observe(world: World, step: int, *, with_change: bool = True) -> Seen:
         if world.backward and error is None:
             _backward(output)
     snapshot = Snapshot()
-    heap = snapshot.of((args, kwargs)), snapshot.of(world.state)
+    heap: tuple[Any, ...] = snapshot.of((args, kwargs)), snapshot.of(world.state)
     if isinstance(world.call, torch.nn.Module):
         heap = (*heap, snapshot.of(world.call))
     return Seen(

@@ -9,7 +9,7 @@ from tests.differential.kit import CHANGE_AT, Expectation, World
 
 PROGRAMS = [
     pytest.param(file, name, expectation, id=name)
-    for file in ("changed_python", "changed_torch")
+    for file in ("changed_python", "changed_torch", "held_out")
     for name, expectation in expectations(file).items()
 ]
 

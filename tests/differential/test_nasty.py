@@ -18,7 +18,7 @@ from tests.differential.harness import (
 from tests.differential.kit import Expectation
 
 CASES = [pytest.param(n, e, id=n) for n, e in expectations("nasty").items()]
-REFUSED = [case for case in CASES if case.values[1].code]  # type: ignore[attr-defined] # an Expectation
+REFUSED = [case for case in CASES if case.values[1].code]  # type: ignore[union-attr] # an Expectation
 
 
 @pytest.mark.parametrize(("name", "expectation"), CASES)

@@ -58,7 +58,7 @@ def leak() -> Callable[..., Any]:
         def __lt__(self, other: object) -> bool:
             return True
 
-    return lambda x: x * len(sorted([Level(), Level()]))  # type: ignore[type-var] # half an order
+    return lambda x: x * len(sorted([Level(), Level()]))
 
 
 def outside_write() -> Callable[..., Any]:

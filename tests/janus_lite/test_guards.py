@@ -23,7 +23,8 @@ class Thing:
         self.factor = factor
 
     def apply(self, x: torch.Tensor) -> torch.Tensor:
-        return x * self.factor
+        scaled: torch.Tensor = x * self.factor
+        return scaled
 
 
 class Other(Thing):

@@ -40,6 +40,10 @@ def methods_of_modules() -> Iterator[types.FunctionType]:
 FUNCTIONS = {f.__code__: f for f in [*functions_of(F), *methods_of_modules()]}.values()
 
 
+def twin_of(function: Any) -> Any:
+    return TWINS.twin_of(function.__code__).bind(function)
+
+
 def test_torchs_own_functions_have_twins() -> None:
     refused = []
     for function in FUNCTIONS:
@@ -113,7 +117,7 @@ def test_a_twin_raises_from_the_users_line() -> None:
         y = x - 1
         return 1 / y
 
-    twin = TWINS.twin_of(fails.__code__).bind(fails)
+    twin = twin_of(fails)
     with pytest.raises(ZeroDivisionError) as original:
         fails(1)
     with pytest.raises(ZeroDivisionError) as instrumented:
@@ -170,7 +174,7 @@ def test_a_comment_is_no_edit(tmp_path: Path) -> None:
 def test_lambdas_of_one_line_are_told_apart() -> None:
     first, second = (lambda x: x + 1), (lambda x: x + 2)
 
-    twins = [TWINS.twin_of(f.__code__).bind(f) for f in (first, second)]
+    twins = [twin_of(first), twin_of(second)]
 
     assert [twin(0) for twin in twins] == [1, 2]
 

@@ -68,7 +68,7 @@ def by_a_method_in_a_reduction() -> Leak:
             return state[0]
 
     amounts = [Money(), Money()]
-    return Leak(lambda x: x * sum(amounts[1:], amounts[0]), state, "__add__")  # type: ignore[call-overload] # on purpose
+    return Leak(lambda x: x * sum(amounts[1:], amounts[0]), state, "__add__")  # type: ignore[operator] # on purpose
 
 
 def by_missing_key() -> Leak:

@@ -10,6 +10,7 @@ Example:
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
@@ -109,10 +110,19 @@ def start(case: Case, device: str) -> Runner:
 
 
 def loss_of(output: Any) -> Tensor:
-    """Return a loss that depends on the whole first floating tensor of a model's output."""
+    """Return a loss that depends on the whole first floating tensor of a model's output.
+
+    Each element has a weight of its own: the plain mean square of a normalised output is constant,
+    and its gradients would be rounding and nothing else.
+    """
     tensors = (leaf for leaf in pytree.tree_leaves(_plain(output)) if isinstance(leaf, Tensor))
     first = next(tensor for tensor in tensors if tensor.is_floating_point())
-    return first.square().mean()
+    return (first.flatten() * _weights(first.numel(), first.device)).square().mean()
+
+
+@functools.cache
+def _weights(count: int, device: torch.device) -> Tensor:
+    return torch.linspace(-1.0, 1.0, count, device=device)
 
 
 def _plain(output: Any) -> Any:

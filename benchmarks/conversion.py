@@ -129,7 +129,7 @@ def _measured(row: Row, temperature: str, figures: list[ConversionFigures]) -> M
         median_s=statistics.median(firsts),
         iqr_s=interquartile_range(firsts),
         samples=len(firsts),
-        conversion_s=statistics.median(firsts) - last.eager_s,
+        conversion_s=max(0.0, statistics.median(firsts) - last.eager_s),
         peak_bytes=last.first_call_peak_bytes,
         eager_peak_bytes=last.eager_peak_bytes,
         detail=_what_was_timed(last),

@@ -67,7 +67,7 @@ def test_equal_bits_are_bitwise(left: Any, right: Any) -> None:
         ({"a": 1}, {"b": 1}, "parts"),
         ({"a": 1}, {"a": 1, "b": 1}, "parts"),
         ({"a": 1, "b": 2}, {"b": 2, "a": 1}, "parts"),
-        (Output(torch.ones(2)), Output(torch.zeros(2)), r"\.logits: .* found 0.0"),
+        (Output(torch.ones(2)), Output(torch.zeros(2)), r"\.logits: .* found 0"),
         (Cache(torch.ones(2)), Cache(torch.zeros(2)), r"\.keys"),
         (torch.tensor([1, 2]), torch.tensor([1, 3]), "flat index 1"),
         (torch.ones(2), NAN, "flat index 0"),
@@ -88,6 +88,39 @@ def test_other_bits_of_nearly_equal_values_are_close_and_not_bitwise() -> None:
 
     assert comparison.verdict is Verdict.CLOSE
     assert "['y']" in comparison.where
+
+
+@pytest.mark.parametrize(
+    ("dtype", "near", "far"),
+    [
+        (torch.float64, 1e-10, 1e-8),
+        (torch.float32, 1e-5, 1e-3),
+        (torch.bfloat16, 1e-2, 1e-1),
+        (torch.complex64, 1e-5, 1e-3),
+    ],
+)
+def test_what_another_rounding_explains_is_close_and_more_is_wrong(
+    dtype: torch.dtype, near: float, far: float
+) -> None:
+    value = torch.tensor([0.0, 1.0, 100.0], dtype=dtype)
+
+    assert compare(value, value + 100 * near).verdict is Verdict.CLOSE
+    assert compare(value, value + 100 * far).verdict is Verdict.WRONG
+
+
+def test_whole_numbers_have_no_rounding() -> None:
+    value = torch.tensor([1_000_000])
+
+    assert compare(value, value + 1).verdict is Verdict.WRONG
+
+
+@pytest.mark.parametrize("other", [float("inf"), float("nan"), 1.0])
+def test_what_is_not_finite_must_be_the_same(other: float) -> None:
+    value = torch.tensor([-float("inf"), 1.0])
+
+    assert compare(value, torch.tensor([other, 1.0])).verdict is Verdict.WRONG
+    assert compare(value, value + torch.tensor([0.0, 1e-6])).verdict is Verdict.CLOSE
+    assert compare(NAN, torch.ones(2)).verdict is Verdict.WRONG
 
 
 def test_negative_zero_is_not_bitwise_zero() -> None:

@@ -167,3 +167,12 @@ def test_the_loss_depends_on_the_first_floating_tensor() -> None:
 
     assert loss_of({"ids": torch.tensor([7]), "logits": values}).item() == 12.5
     assert loss_of((values, torch.zeros(2))).item() == 12.5
+
+
+def test_a_normalised_output_has_gradients_that_are_not_rounding() -> None:
+    values = torch.randn(4, 16, requires_grad=True)
+
+    loss_of(nn.functional.layer_norm(values, (16,))).backward()
+
+    assert values.grad is not None
+    assert values.grad.abs().max() > 1e-3

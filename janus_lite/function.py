@@ -137,20 +137,20 @@ class SpeculativeFunction:
         if failed is not None:
             self._assertion_failed(failed)
         stance = stances.current()
-        if config.is_disabled or stance == "force_eager" or not self._may_record():
-            self._fallbacks += 1
-            return self._run_imperatively(args, kwargs)
-        if stance == "fail_on_miss":
+        if stance == "fail_on_miss" and not config.is_disabled:
             raise MissError(f"{self.name}: {self.explain_miss(args, kwargs)}")
-        if stance == "eager_on_miss" or not self._lock.acquire(blocking=False):
-            self._fallbacks += 1
-            return self._run_imperatively(args, kwargs)
-        try:
-            if self._cache.entries and failed is None:
-                self._learn_from_miss(args, kwargs)
-            return self._record(args, kwargs)
-        finally:
-            self._lock.release()
+        is_allowed = stance == "default" and not config.is_disabled
+        # One thread records; the others run imperatively meanwhile, and spend no patience.
+        if is_allowed and self._lock.acquire(blocking=False):
+            try:
+                if self._may_record():
+                    if self._cache.entries and failed is None:
+                        self._learn_from_miss(args, kwargs)
+                    return self._record(args, kwargs)
+            finally:
+                self._lock.release()
+        self._fallbacks += 1
+        return self._run_imperatively(args, kwargs)
 
     def _may_record(self) -> bool:
         if session.is_recording():

@@ -131,7 +131,10 @@ _AMBIENT_FUNCTIONS: tuple[object, ...] = (
 
 def _nothings() -> tuple[object, ...]:
     names = "_log_api_usage_once _log_api_usage_metadata"
-    return tuple(getattr(torch._C, n) for n in names.split() if hasattr(torch._C, n))
+    found = [getattr(torch._C, n) for n in names.split() if hasattr(torch._C, n)]
+    # Gives its argument back while no `torch.func` transform runs, and none does.
+    unwrap = getattr(getattr(torch._C, "_functorch", None), "unwrap_if_dead", None)
+    return (*found, unwrap) if unwrap is not None else tuple(found)
 
 
 @functools.cache

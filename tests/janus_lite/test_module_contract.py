@@ -278,4 +278,4 @@ def test_threads_get_eagers_answers() -> None:
 
     assert wrong == []
     assert model.forward.stats.calls == 8 * 200
-    assert model.forward.stats.recorded >= 1
+    assert model.forward.stats.hits > 800, "waiting for a recording must not cost patience"

@@ -37,6 +37,7 @@ class Variant:
         label: what tables print.
         devices: device types on which it makes sense.
         families: whose benchmarks measure it: `janus`, `nimble` or both.
+        has_random_numbers: it draws eager's random numbers.
         has_exact_bits: it promises eager's very bits, so that `close` is a failure.
         missing: says why it cannot run on a device; `None` when it can.
         prepare: converts a function or module, given one example call.
@@ -48,6 +49,7 @@ class Variant:
     label: str
     devices: tuple[str, ...]
     families: tuple[str, ...]
+    has_random_numbers: bool
     has_exact_bits: bool
     missing: Callable[[str], str | None]
     prepare: Callable[[Target, Call], Target]
@@ -137,6 +139,7 @@ def _nimble(name: str, label: str, device: str, **options: Any) -> Variant:
         label=label,
         devices=(device,),
         families=("nimble",),
+        has_random_numbers=True,
         has_exact_bits=True,
         missing=_without_nimble,
         prepare=functools.partial(_schedule, **options),
@@ -185,6 +188,7 @@ VARIANTS: dict[str, Variant] = {
             label="eager",
             devices=("cpu", "cuda"),
             families=("janus", "nimble"),
+            has_random_numbers=True,
             has_exact_bits=True,
             missing=_never_missing,
             prepare=_unchanged,
@@ -196,6 +200,7 @@ VARIANTS: dict[str, Variant] = {
             label="janus_lite",
             devices=("cpu", "cuda"),
             families=("janus",),
+            has_random_numbers=True,
             has_exact_bits=True,
             missing=_without_janus,
             prepare=_speculate,
@@ -207,6 +212,7 @@ VARIANTS: dict[str, Variant] = {
             label="torch.compile",
             devices=("cpu",),
             families=("janus", "nimble"),
+            has_random_numbers=False,
             has_exact_bits=False,
             missing=_without_compiler,
             prepare=_compile,
@@ -218,6 +224,7 @@ VARIANTS: dict[str, Variant] = {
             label="torch.compile reduce-overhead",
             devices=("cuda",),
             families=("janus", "nimble"),
+            has_random_numbers=False,
             has_exact_bits=False,
             missing=_without_triton,
             prepare=_compile_graphs,
@@ -229,6 +236,7 @@ VARIANTS: dict[str, Variant] = {
             label="make_graphed_callables",
             devices=("cuda",),
             families=("janus", "nimble"),
+            has_random_numbers=True,
             has_exact_bits=False,
             missing=_never_missing,
             prepare=_graphed,

@@ -39,6 +39,7 @@ class Case:
     Attributes:
         name: stable; part of benchmark IDs.
         build: makes the program, with equal weights each time.
+        is_random: a call draws random numbers, as dropout in training does.
         is_training: a call is forward and backward; else it is a forward pass without grad.
         is_quick: it is part of `--quick`.
         is_compiled_in_quick: in `--quick`, `torch.compile` is measured too; it takes so long
@@ -47,6 +48,7 @@ class Case:
 
     name: str
     build: Callable[[], Program]
+    is_random: bool = False
     is_training: bool = False
     is_quick: bool = False
     is_compiled_in_quick: bool = False

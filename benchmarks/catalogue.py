@@ -146,10 +146,11 @@ def _source_and_target(seed: int) -> Call:
 
 
 def _case(name: str, build: Callable[[], Program], *marks: str) -> Case:
-    """Make a case; marks are `quick`, `compiled` (also in a quick run) and `training`."""
+    """Make a case; marks are `quick`, `compiled` (in a quick run too), `training`, `random`."""
     return Case(
         name=name,
         build=build,
+        is_random="random" in marks,
         is_training="training" in marks,
         is_quick="quick" in marks,
         is_compiled_in_quick="compiled" in marks,
@@ -222,12 +223,13 @@ SCHEDULED: tuple[Case, ...] = (
 TRAINING_STEPS: tuple[Case, ...] = (
     _case("lenet_step", partial(_own, LeNet, _images(16, 32, 1)), "quick", "training"),
     _case("resnet18_step", partial(_torchvision, "resnet18", 64, 4), "quick", "training"),
-    _case("mobilenet_v3_step", partial(_torchvision, "mobilenet_v3_small", 64, 4), "training"),
+    _case("mobilenet_v3_step", partial(_torchvision, "mobilenet_v3_small", 64, 4), "training",
+          "random"),
     _case("vit_tiny_step", partial(_timm, "vit_tiny_patch16_224", 64, 4, img_size=64),
           "training"),
     _case("lstm_loop_step", _lstm_loop, "training"),
     _case("bert_step", partial(_transformers, "bert", "BertModel", _SMALL,
-                               _tokens(4, 32, _VOCABULARY)), "quick", "training"),
+                               _tokens(4, 32, _VOCABULARY)), "quick", "training", "random"),
     _case("gpt2_step", partial(_transformers, "gpt2", "GPT2LMHeadModel", _GPT2,
-                               _tokens(4, 32, _VOCABULARY)), "training"),
+                               _tokens(4, 32, _VOCABULARY)), "training", "random"),
 )  # fmt: skip

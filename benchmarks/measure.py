@@ -84,6 +84,8 @@ def reason_to_leave_out(case: Case, variant: Variant, setting: Setting) -> str |
     is_slow_to_convert = variant.name.startswith("compile")
     if setting.is_quick and is_slow_to_convert and not case.is_compiled_in_quick:
         return LEFT_OUT
+    if case.is_random and not variant.has_random_numbers:
+        return "draws other random numbers than eager: no comparison"
     return variant.missing(setting.device)
 
 

@@ -135,6 +135,14 @@ def test_a_quick_run_leaves_slow_compilers_out_and_says_so() -> None:
     assert run(case, slow, replace(SETTING, is_quick=False)).row.accuracy == "bitwise"
 
 
+def test_dropout_is_not_compared_with_a_variant_that_draws_other_numbers() -> None:
+    random = replace(STEP, is_random=True)
+    other = replace(variant(lambda target, _call: target), has_random_numbers=False)
+
+    assert run(random, other).row.accuracy.startswith("draws other random numbers")
+    assert run(random, variant(lambda target, _call: target)).row.accuracy == "bitwise"
+
+
 def test_without_a_compiler_torch_compile_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     monkeypatch.delenv("CXX", raising=False)

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from benchmarks.environment import REPOSITORY
+from benchmarks.results import read_results
 
 pytestmark = pytest.mark.slow
 
@@ -103,7 +104,9 @@ def test_a_wrong_output_fails_the_run(tmp_path: Path) -> None:
     done = command(
         *("-m", "pytest", "-c", str(REPOSITORY / "benchmarks" / "pytest.ini"), "-s"),
         *("-p", "benchmarks.conftest", str(tmp_path / "bench_wrong.py")),
+        f"--benchmark-json={tmp_path / 'run.json'}",
     )
 
     assert done.returncode == 1, done.stdout + done.stderr
     assert "WRONG: planted" in done.stdout
+    assert [row.accuracy for row in read_results(tmp_path / "run.json").rows] == ["wrong"]

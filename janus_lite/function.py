@@ -176,6 +176,7 @@ class SpeculativeFunction:
         result, trace = record(self.original, args, kwargs, self._module(), self._relaxed)
         failure = self._convert(trace, len(args), tuple(kwargs), global_state.check)
         if failure is not None:
+            self._policy.note_failure()
             self._note(failure)
             if self.options.strict:
                 raise ConversionError(failure)

@@ -48,6 +48,8 @@ _C_FUNCTIONS = (
     types.ClassMethodDescriptorType,
 )
 _UNKNOWN = object()
+# Once torch.compile has run in the process, `nn.Module.__init__` calls into this module.
+_DYNAMO_BOOKKEEPING = "torch._dynamo.mutation_guard"
 # What a generated `__init__` has for default where a factory makes the value.
 _FACTORY = dataclasses._HAS_DEFAULT_FACTORY  # type: ignore[attr-defined]  # private
 # Methods that return None and whose effect does not depend on what the container holds.
@@ -101,6 +103,9 @@ def call(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
 def _call_function(
     session: Session, function: types.FunctionType, args: Arguments, kwargs: Keywords
 ) -> Any:
+    if function.__module__ == _DYNAMO_BOOKKEEPING:
+        with session.own_work():  # tags each new module for torch.compile; no program sees it
+            return function(*args, **kwargs)
     if (contract := python_leaves().get(function)) is not None:
         return _call_leaf(session, function, contract, args, kwargs)
     if function in SPECIAL:

@@ -1,8 +1,9 @@
 """When to record, and when to stop trying.
 
 A recording costs a few imperative calls, so it must be earned. A function starts with a credit of
-`patience` recordings; each recording takes one, each `HITS_PER_RECORDING` hits give one back, never
-above `patience`. Without credit a miss runs imperatively, with the reason that stood in the way.
+`patience` recordings; each recording takes one, one that fails `FAILURE_COST`; each
+`HITS_PER_RECORDING` hits give one back, never above `patience`. Without credit a miss runs
+imperatively, with the reason that stood in the way.
 """
 
 from __future__ import annotations
@@ -10,6 +11,8 @@ from __future__ import annotations
 from janus_lite.errors import Code, Reason
 
 HITS_PER_RECORDING = 4
+# A recording that could not be converted costs as much time and promises less.
+FAILURE_COST = 4
 
 
 class Policy:
@@ -55,3 +58,7 @@ class Policy:
         self._credit -= 1
         self.verdict = None
         return True
+
+    def note_failure(self) -> None:
+        """The recording just made could not be converted."""
+        self._credit -= FAILURE_COST - 1

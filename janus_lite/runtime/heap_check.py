@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
@@ -99,13 +100,11 @@ def _covers(read: Read, builder: FingerprintBuilder, unseen: set[int]) -> bool:
     match read.kind:
         case ReadKind.IS | ReadKind.EQUALS:
             return _covers_place(source, builder, unseen)
-        case ReadKind.ABSENT | ReadKind.KEYS | ReadKind.LENGTH:
-            return (
-                isinstance(source, Pinned)
-                and not source.is_weak
-                and id(source.held) not in unseen
-                and builder.table(source.held)
-            )
+        case ReadKind.ABSENT | ReadKind.LENGTH:
+            return _covers_table(source, builder, unseen)
+        case ReadKind.KEYS:  # `move_to_end` of an OrderedDict leaves no mark
+            is_ordered = isinstance(source, Pinned) and isinstance(source.held, OrderedDict)
+            return not is_ordered and _covers_table(source, builder, unseen)
         case ReadKind.SAME:
             assert isinstance(read.key, Source)
             first = _covers_place(source, builder, unseen)
@@ -124,6 +123,15 @@ def _covers(read: Read, builder: FingerprintBuilder, unseen: set[int]) -> bool:
         case ReadKind.FUNCTION:
             return builder.function(held)
     return False
+
+
+def _covers_table(source: Source, builder: FingerprintBuilder, unseen: set[int]) -> bool:
+    return (
+        isinstance(source, Pinned)
+        and not source.is_weak
+        and id(source.held) not in unseen
+        and builder.table(source.held)
+    )
 
 
 def _covers_place(source: Source, builder: FingerprintBuilder, unseen: set[int]) -> bool:

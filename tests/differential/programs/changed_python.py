@@ -1402,3 +1402,43 @@ def private_name():
     return World(
         call=lambda x: thing.apply(x), change=lambda: setattr(thing, "_Hidden__factor", 3.0)
     )
+
+
+@change(hits=1)
+def key_written_by_the_call_itself_is_removed():
+    table = {}
+
+    def call(x):
+        count = len(table)
+        table["last"] = 1.0
+        return x * count
+
+    return World(
+        call=call,
+        state={"table": table},
+        between=lambda step: step in (1, 4) and table.clear(),
+        change=lambda: table.update(other=1.0),
+    )
+
+
+@change()
+def own_write_and_a_write_from_outside():
+    table = {"own": 0.0, "factor": 2.0}
+
+    def call(x):
+        table["own"] = 1.0
+        return x * table["factor"]
+
+    return World(call=call, state={"table": table}, change=lambda: table.update(factor=5.0))
+
+
+@change(hits=0)
+def attribute_written_by_the_call_itself_is_new():
+    thing = Plain(2.0)
+
+    def call(x):
+        count = len(vars(thing))
+        thing.last = 1.0
+        return x * count
+
+    return World(call=call, state={"thing": thing}, change=lambda: vars(thing).pop("last"))

@@ -22,7 +22,6 @@ class Program:
         output: plan of the return value.
         stores: deferred stores, committed once at the end.
         has_assertions: some operation compares a host value or a shape.
-        is_fresh: no tensor that leaves is a view of another one or was written in place.
         writes_outside: some operation changes an outside tensor in place.
         draws: some operation draws random numbers.
         changes_ambient: some operation changes grad mode or autocast for the ones after it.
@@ -34,7 +33,6 @@ class Program:
     output: object
     stores: tuple[Store, ...]
     has_assertions: bool
-    is_fresh: bool
     writes_outside: bool
     draws: bool
     changes_ambient: bool
@@ -71,7 +69,6 @@ def generalize(trace: Trace, positional: int, keywords: tuple[str, ...]) -> Prog
         output=trace.output,
         stores=trace.stores,
         has_assertions=any(is_assertion(o) for o in trace.operations),
-        is_fresh=trace.is_fresh,
         writes_outside=any(o.writes_outside for o in trace.operations),
         draws=any(o.draws for o in trace.operations),
         changes_ambient=any(o.kind is OperationKind.AMBIENT for o in trace.operations),

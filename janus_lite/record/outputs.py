@@ -60,14 +60,9 @@ _ATOMS = (type, types.ModuleType, enum.Enum, types.BuiltinFunctionType, torch.Ge
 
 
 class OutputPlanner:
-    """Plans one return value; shared objects give the same plan object.
-
-    Attributes:
-        is_fresh: so far no tensor of the graph that leaves is a view or was written in place.
-    """
+    """Plans one return value; shared objects give the same plan object."""
 
     def __init__(self, session: Session) -> None:
-        self.is_fresh = True
         self._session = session
         self._plans: dict[int, object] = {}
         self._open: set[int] = set()
@@ -78,7 +73,6 @@ class OutputPlanner:
             ref = self._session.tape.ref_of(value)
             if ref is None:
                 self._stop("a tensor of unknown origin")
-            self.is_fresh &= not (value._is_view() or _was_written(value))
             return ref
         if type(value) in SCALARS:
             return Constant(value)
@@ -154,10 +148,6 @@ class OutputPlanner:
     def _stop(self, what: str) -> object:
         self._session.stop(Code.ESCAPING_OUTPUT, f"returns {what}")
         return Constant(None)
-
-
-def _was_written(tensor: torch.Tensor) -> bool:
-    return not tensor.is_inference() and tensor._version > 0
 
 
 def _has_builtin_iteration(cls: type, *bases: type) -> bool:

@@ -26,7 +26,7 @@ from janus_lite.runtime.fingerprint import Fingerprint, FingerprintBuilder
 from janus_lite.runtime.guards import GuardEmitter, Loader, Names
 from janus_lite.runtime.heap_check import HeapCheck, split_by_fingerprint
 from janus_lite.runtime.rebuild import maker_of
-from janus_lite.torch_internals import is_native, tensor_guard
+from janus_lite.torch_internals import tensor_guard
 
 
 class Leave:
@@ -45,8 +45,6 @@ class Leave:
 MISS = Leave()
 # Below this many heap facts a straight check is as quick as the fingerprint.
 FINGERPRINT_FROM = 16
-# From this many operations on, skipping autograd's dispatch saves more than entering the block.
-WITHOUT_AUTOGRAD_FROM = 32
 _counter = itertools.count(1)
 _INDENT = "    "
 
@@ -250,8 +248,6 @@ class _Writer:
             )
             if dead:
                 lines.append(f"del {', '.join(f'v{v}' for v in dead)}")
-        if _needs_no_autograd(program):
-            lines = ["with ambient.without_autograd():", *_indent(lines)]
         lines = self._finish(lines)
         if not program.changes_ambient:
             return lines
@@ -429,25 +425,6 @@ class _Writer:
         cls, extra = self.names.constant(plan.cls), self.names.constant(plan.extra)
         maker = self.names.constant(maker_of(plan.cls), "make")
         return f"{maker}({cls}, {content}, {fields}, {extra})"
-
-
-def _needs_no_autograd(program: Program) -> bool:
-    """Whether autograd only passes every operation on, Note [Below autograd].
-
-    Note [Below autograd]
-        With gradients off, torch still sends each operation through the dispatch keys of autograd
-        and of view tracking, which hand it on unchanged. A replay knows that gradients are off, a
-        guard says so, and enters the dispatcher below them. What has work to do there stays out:
-        forward-mode AD (asked at each replay), whatever may run Python inside, and tensors seen
-        outside that are views or count their writes.
-    """
-    return (
-        len(program.operations) >= WITHOUT_AUTOGRAD_FROM
-        and not torch.is_grad_enabled()
-        and program.is_fresh
-        and not (program.writes_outside or program.changes_ambient)
-        and all(is_native(o.target) for o in program.operations)
-    )
 
 
 def _count_uses(plan: object, uses: dict[int, int]) -> None:

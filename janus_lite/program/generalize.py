@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from janus_lite.errors import Code, Reason
 from janus_lite.program.assumptions import AssumptionSet, assume
+from janus_lite.program.views import fold_views
 from janus_lite.record.effects import Store
 from janus_lite.record.trace import Input, Operation, OperationKind, Trace
 
@@ -62,10 +63,11 @@ def generalize(trace: Trace, positional: int, keywords: tuple[str, ...]) -> Prog
         # An operation may still raise when data is bad; the stores before it would be lost.
         found = "stores into outside objects and changes outside tensors in one call"
         return Reason(Code.LATE_ASSERTION, found, trace.stores[0].site)
+    plans = (trace.output, *(value for store in trace.stores for value in store.values))
     return Program(
         assumptions=assume(trace.reads, positional, keywords),
         inputs=trace.inputs,
-        operations=trace.operations,
+        operations=fold_views(trace.operations, plans),
         output=trace.output,
         stores=trace.stores,
         has_assertions=any(is_assertion(o) for o in trace.operations),

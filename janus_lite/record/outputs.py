@@ -21,6 +21,7 @@ from janus_lite.record.heap import SCALARS, instance_dict
 from janus_lite.record.kinds import is_a
 from janus_lite.record.session import Session
 from janus_lite.record.source import Source
+from janus_lite.record.trace import Ref
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -54,6 +55,16 @@ class Built:
     items: tuple[object, ...]
     attributes: tuple[tuple[str, object], ...] = ()
     extra: object = None
+
+
+def refs_in_plan(plan: object) -> list[Ref]:
+    """All graph values that a plan needs."""
+    if isinstance(plan, Ref):
+        return [plan]
+    if isinstance(plan, Built):
+        parts = (*plan.items, *(value for _, value in plan.attributes))
+        return [ref for part in parts for ref in refs_in_plan(part)]
+    return []
 
 
 _ATOMS = (type, types.ModuleType, enum.Enum, types.BuiltinFunctionType, torch.Generator)

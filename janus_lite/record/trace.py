@@ -134,6 +134,8 @@ class Operation:
         is_guarded: it ran inside a `try` of the user's program.
         site: line of the user's program.
         module: path of the `nn.Module` that ran it, `""` at the top.
+        layout: sizes and strides of a result that is a view of the first argument with the same
+            offset, recorded while gradients are off.
     """
 
     target: Callable[..., object]
@@ -147,6 +149,7 @@ class Operation:
     is_guarded: bool = False
     site: Site | None = None
     module: str = ""
+    layout: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -171,3 +174,16 @@ class Trace:
     reason: Reason | None = None
     seconds: float = 0.0
     examples: tuple[torch.Tensor, ...] = field(default=(), repr=False)
+
+
+def refs_in(value: object) -> list[Ref]:
+    """All graph values in an operand."""
+    if isinstance(value, Ref):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [r for v in value for r in refs_in(v)]
+    if isinstance(value, dict):
+        return [r for v in value.values() for r in refs_in(v)]
+    if isinstance(value, slice):
+        return refs_in((value.start, value.stop, value.step))
+    return []

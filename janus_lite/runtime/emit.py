@@ -18,9 +18,9 @@ import torch
 
 from janus_lite.program.generalize import Program, is_assertion
 from janus_lite.record.effects import Store, StoreKind
-from janus_lite.record.outputs import Built, Constant, Loaded
+from janus_lite.record.outputs import Built, Constant, Loaded, refs_in_plan
 from janus_lite.record.torch_table import name_of
-from janus_lite.record.trace import Input, Operation, OperationKind, Read, Ref
+from janus_lite.record.trace import Input, Operation, OperationKind, Read, Ref, refs_in
 from janus_lite.runtime import ambient
 from janus_lite.runtime.fingerprint import Fingerprint, FingerprintBuilder
 from janus_lite.runtime.guards import GuardEmitter, Loader, Names
@@ -102,20 +102,8 @@ def emit(
 
 def foreign_outputs(program: Program) -> list[Ref]:
     """The graph values that a foreign backend must return: those that the output plan needs."""
-    refs: dict[Ref, None] = {}
-
-    def walk(plan: object) -> None:
-        if isinstance(plan, Ref):
-            refs[plan] = None
-        elif isinstance(plan, Built):
-            for part in (*plan.items, *(p for _, p in plan.attributes)):
-                walk(part)
-
-    walk(program.output)
-    for store in program.stores:
-        for value in store.values:
-            walk(value)
-    return list(refs)
+    plans = (program.output, *(value for store in program.stores for value in store.values))
+    return list(dict.fromkeys(ref for plan in plans for ref in refs_in_plan(plan)))
 
 
 class _Writer:
@@ -441,19 +429,6 @@ def _is_literal(value: Any) -> bool:
     if type(value) in (list, tuple):
         return all(_is_literal(v) for v in value)
     return type(value) in (int, str, bool, type(None), type(Ellipsis)) and value is not ...
-
-
-def refs_in(value: object) -> list[Ref]:
-    """All graph values in an operand."""
-    if isinstance(value, Ref):
-        return [value]
-    if isinstance(value, list | tuple):
-        return [r for v in value for r in refs_in(v)]
-    if isinstance(value, dict):
-        return [r for v in value.values() for r in refs_in(v)]
-    if isinstance(value, slice):
-        return refs_in((value.start, value.stop, value.step))
-    return []
 
 
 def _made_or_read(operation: Operation) -> set[int]:

@@ -9,6 +9,7 @@ from janus_lite.errors import Code, Reason
 from janus_lite.program.assumptions import AssumptionSet, assume
 from janus_lite.program.views import fold_views
 from janus_lite.record.effects import Store
+from janus_lite.record.source import Source
 from janus_lite.record.trace import Input, Operation, OperationKind, Trace
 
 
@@ -22,6 +23,7 @@ class Program:
         operations: the graph, in program order.
         output: plan of the return value.
         stores: deferred stores, committed once at the end.
+        numbers: sources of varying numbers that operations, stores and output use.
         has_assertions: some operation compares a host value or a shape.
         writes_outside: some operation changes an outside tensor in place.
         draws: some operation draws random numbers.
@@ -33,6 +35,7 @@ class Program:
     operations: tuple[Operation, ...]
     output: object
     stores: tuple[Store, ...]
+    numbers: tuple[Source, ...]
     has_assertions: bool
     writes_outside: bool
     draws: bool
@@ -70,6 +73,7 @@ def generalize(trace: Trace, positional: int, keywords: tuple[str, ...]) -> Prog
         operations=fold_views(trace.operations, plans),
         output=trace.output,
         stores=trace.stores,
+        numbers=trace.numbers,
         has_assertions=any(is_assertion(o) for o in trace.operations),
         writes_outside=any(o.writes_outside for o in trace.operations),
         draws=any(o.draws for o in trace.operations),

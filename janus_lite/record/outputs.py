@@ -19,6 +19,7 @@ from janus_lite.errors import Code
 from janus_lite.record.effects import Store
 from janus_lite.record.heap import SCALARS, instance_dict
 from janus_lite.record.kinds import is_a
+from janus_lite.record.scalars import is_symbolic
 from janus_lite.record.session import Session
 from janus_lite.record.source import Source
 from janus_lite.record.trace import Ref
@@ -87,6 +88,8 @@ class OutputPlanner:
             return ref
         if type(value) in SCALARS:
             return Constant(value)
+        if is_symbolic(value):
+            return Loaded(self._session.numbers.use(value))
         source = self._session.heap.source_of(value)
         if source is not None:
             return Loaded(source)
@@ -102,7 +105,9 @@ class OutputPlanner:
 
     def plan_store(self, store: Store) -> Store:
         """Return the store with plans in place of its values."""
-        return replace(store, values=tuple(map(self.plan, store.values)))
+        values = tuple(map(self.plan, store.values))
+        key = self._session.numbers.use(store.key) if is_symbolic(store.key) else store.key
+        return replace(store, key=key, values=values)
 
     def _build(self, value: Any) -> object:
         cls = type(value)
@@ -119,7 +124,7 @@ class OutputPlanner:
         attributes = self._attributes(value)
         if is_a(value, dict) and _has_builtin_iteration(cls, dict, OrderedDict):
             extra = value.default_factory if is_a(value, defaultdict) else None
-            keys = tuple(dict.keys(value))
+            keys = tuple(map(self._session.numbers.fix, dict.keys(value)))
             if not all(self._is_key(k) for k in keys):
                 return self._stop("a dict with keys made in the run")
             items = tuple(self.plan(v) for v in dict.values(value))

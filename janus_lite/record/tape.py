@@ -20,6 +20,7 @@ from janus_lite.errors import Code, Site
 from janus_lite.record import torch_table
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.kinds import is_a
+from janus_lite.record.scalars import Numbers, is_symbolic, plain, rebuilt
 from janus_lite.record.source import Source
 from janus_lite.record.torch_table import Treatment
 from janus_lite.record.trace import Input, Operation, OperationKind, Ref, TensorMeta
@@ -38,6 +39,7 @@ class Tape:
         site: the user's current line.
         module: path of the module that is running.
         snapshot: notes the content of an outside container that an operation reads.
+        numbers: the numbers that vary.
     """
 
     def __init__(
@@ -46,7 +48,9 @@ class Tape:
         site: Callable[[], Site | None],
         module: Callable[[], str],
         snapshot: Callable[[object], bool],
+        numbers: Numbers,
     ) -> None:
+        self._numbers = numbers
         self._stop = stop
         self._site = site
         self._module = module
@@ -134,6 +138,9 @@ class Tape:
         if self.is_stopped or self._is_opaque:
             return (runs or target)(*args, **kwargs)
         treatment = torch_table.treatment(target)
+        if self._numbers and not torch_table.takes_numbers(target):
+            args = self._numbers.fixed(args)
+            kwargs = {k: self._numbers.fixed(v) for k, v in kwargs.items()}
         if treatment is Treatment.METADATA:
             return target(*args, **kwargs)
         if treatment is Treatment.AMBIENT:
@@ -143,6 +150,9 @@ class Tape:
             return target(*args, **kwargs)
         encoded_args = tuple(self._encode(a) for a in args)
         encoded_kwargs = {k: self._encode(v) for k, v in kwargs.items()}
+        if self._numbers:
+            args = rebuilt(args, plain)
+            kwargs = {k: rebuilt(v, plain) for k, v in kwargs.items()}
         self._writes = self._mutated = self._draws = self._dynamic = False
         self.depth += 1
         self._is_opaque = runs is not None
@@ -232,13 +242,19 @@ class Tape:
             return ref
         if type(value) in SCALARS or issubclass(type(value), np.generic):
             return value
+        if is_symbolic(value):
+            return self._numbers.use(value)
         if is_a(value, list | tuple | dict | slice):
-            self._snapshot(value)
+            self._snapshot(rebuilt(value, plain))
+        return self._encode_parts(value)
+
+    def _encode_parts(self, value: Any) -> object:
         if type(value) is list:
             return [self._encode(v) for v in value]
         if type(value) is tuple:
             return tuple(self._encode(v) for v in value)
         if is_a(value, slice):
+            value = self._numbers.fixed(value)  # decides the result's sizes
             return slice(*(self._encode(v) for v in (value.start, value.stop, value.step)))
         if type(value) is dict:
             return {k: self._encode(v) for k, v in value.items()}

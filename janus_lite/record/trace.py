@@ -124,7 +124,8 @@ class Operation:
 
     Attributes:
         target: the callable, at the level of torch's C builtins where possible.
-        args: positional arguments; tensors are `Ref`s inside lists, tuples, dicts and slices.
+        args: positional arguments; tensors are `Ref`s inside lists, tuples, dicts and slices,
+            varying numbers are `Source`s.
         kwargs: keyword arguments, likewise.
         output: the result's structure with `Ref`s for tensors, `None` for no result.
         kind: see `OperationKind`.
@@ -162,6 +163,7 @@ class Trace:
         operations: torch calls in program order.
         output: plan that rebuilds the return value.
         stores: stores into outside objects, with planned values, in program order.
+        numbers: sources of varying numbers that operations, stores and output use.
         reason: why the run cannot be replayed, `None` when it can.
         seconds: how long the run took.
     """
@@ -171,6 +173,7 @@ class Trace:
     operations: tuple[Operation, ...]
     output: object = None
     stores: tuple[Store, ...] = ()
+    numbers: tuple[Source, ...] = ()
     reason: Reason | None = None
     seconds: float = 0.0
     examples: tuple[torch.Tensor, ...] = field(default=(), repr=False)

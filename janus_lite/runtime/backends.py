@@ -61,6 +61,8 @@ def compile_graph(
     """
     if any(is_assertion(o) for o in program.operations):
         raise BackendError("the program decides on tensor values; only 'eager' can run that")
+    if program.numbers:
+        raise BackendError("a Python number varies; only 'eager' takes it as an input")
     module = to_graph_module(program)
     compiled = backend(module, list(examples))
 

@@ -19,11 +19,12 @@ import torch
 from janus_lite.program.generalize import Program, is_assertion
 from janus_lite.record.effects import Store, StoreKind
 from janus_lite.record.outputs import Built, Constant, Loaded, refs_in_plan
+from janus_lite.record.source import Computed, Source
 from janus_lite.record.torch_table import name_of
 from janus_lite.record.trace import Input, Operation, OperationKind, Read, Ref, refs_in
 from janus_lite.runtime import ambient
 from janus_lite.runtime.fingerprint import Fingerprint, FingerprintBuilder
-from janus_lite.runtime.guards import GuardEmitter, Loader, Names
+from janus_lite.runtime.guards import LOOKUP_ERRORS, GuardEmitter, Loader, Names
 from janus_lite.runtime.heap_check import HeapCheck, split_by_fingerprint
 from janus_lite.runtime.rebuild import maker_of
 from janus_lite.torch_internals import tensor_guard
@@ -127,6 +128,7 @@ class _Writer:
             set_attribute=setattr,
             global_state=global_state,
             ambient=ambient,
+            LOOKUP_ERRORS=LOOKUP_ERRORS,
             modes_are_off=ambient.modes_are_off,
         )
         if examples:
@@ -134,6 +136,7 @@ class _Writer:
         if graph is not None:
             names["graph"] = graph
         self._targets: dict[int, str] = {}
+        self._numbers: dict[int, str] = {}
 
     def module(self) -> str:
         """Return the module's text."""
@@ -172,7 +175,18 @@ class _Writer:
         if self._program.inputs:
             arguments = ", ".join(f"v{i.ref.index}" for i in self._program.inputs)
             lines.append(f"if not tensors_match({arguments}): return MISS")
-        return lines
+        for source in self._program.numbers:
+            self._numbers[id(source)] = emitter.loader.load(source)
+        if not self._has_computed():
+            return lines
+        return ["try:", *_indent(lines), "except LOOKUP_ERRORS: return MISS"]
+
+    def _has_computed(self) -> bool:
+        """Whether a check computes with numbers, which may divide by zero and the like."""
+        assumptions = self._program.assumptions
+        reads = (*assumptions.arguments, *assumptions.heap)
+        sources = (*(r.source for r in reads), *self._program.numbers)
+        return any(isinstance(source, Computed) for source in sources)
 
     def _emit_plainly(self, emitter: GuardEmitter, lines: list[str], reads: Sequence[Read]) -> None:
         for read in reads:
@@ -291,7 +305,7 @@ class _Writer:
         if len(numbers) == 1 and all(p == slice(None) for p in parts if type(p) is not int):
             select = self._target(torch.Tensor.select)
             return f"{select}({self._value(owner)}, {numbers[0]}, {parts[numbers[0]]})"
-        if refs_in(index):
+        if refs_in(index) or any(isinstance(part, Source) for part in parts):
             return f"{self._value(owner)}[{self._value(index)}]"
         return f"{self._value(owner)}[{self.names.constant(index)}]"
 
@@ -309,6 +323,8 @@ class _Writer:
         """Source text of an operand."""
         if isinstance(value, Ref):
             return f"v{value.index}"
+        if isinstance(value, Source):
+            return self._numbers[id(value)]
         if _is_literal(value):
             return repr(value)
         if isinstance(value, slice):
@@ -376,7 +392,7 @@ class _Writer:
         if isinstance(plan, Constant):
             return repr(plan.value) if _is_literal(plan.value) else self.names.constant(plan.value)
         if isinstance(plan, Loaded):
-            return loader.load(plan.source)
+            return self._numbers.get(id(plan.source)) or loader.load(plan.source)
         assert isinstance(plan, Built)
         if id(plan) in held:
             return held[id(plan)]

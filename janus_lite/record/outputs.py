@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from janus_lite.errors import Code
-from janus_lite.record.effects import Store
+from janus_lite.record.effects import Effect, Store
 from janus_lite.record.heap import SCALARS, instance_dict
 from janus_lite.record.kinds import is_a
 from janus_lite.record.session import Session
@@ -60,14 +60,21 @@ _ATOMS = (type, types.ModuleType, enum.Enum, types.BuiltinFunctionType, torch.Ge
 
 
 class OutputPlanner:
-    """Plans one return value; shared objects give the same plan object.
+    """Plans the return value and the effects; shared objects give the same plan object.
+
+    Args:
+        session: the recording.
+        is_trial: only find out what the plan would be now: failures do not stop the trace.
 
     Attributes:
         is_fresh: so far no tensor of the graph that leaves is a view or was written in place.
+        failure: what could not be planned, `None` so far.
     """
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, *, is_trial: bool = False) -> None:
         self.is_fresh = True
+        self.failure: str | None = None
+        self._is_trial = is_trial
         self._session = session
         self._plans: dict[int, object] = {}
         self._open: set[int] = set()
@@ -78,7 +85,8 @@ class OutputPlanner:
             ref = self._session.tape.ref_of(value)
             if ref is None:
                 self._stop("a tensor of unknown origin")
-            self.is_fresh &= not (value._is_view() or _was_written(value))
+            if not self._is_trial:  # asking a tensor is recorded while the run lasts
+                self.is_fresh &= not (value._is_view() or _was_written(value))
             return ref
         if type(value) in SCALARS:
             return Constant(value)
@@ -95,9 +103,11 @@ class OutputPlanner:
             self._open.discard(id(value))
         return self._plans[id(value)]
 
-    def plan_store(self, store: Store) -> Store:
-        """Return the store with plans in place of its values."""
-        return replace(store, values=tuple(map(self.plan, store.values)))
+    def plan_effect(self, effect: Effect) -> Effect:
+        """Return a store with plans in place of its values; a host call has them already."""
+        if not isinstance(effect, Store):
+            return effect
+        return replace(effect, values=tuple(map(self.plan, effect.values)))
 
     def _build(self, value: Any) -> object:
         cls = type(value)
@@ -152,8 +162,49 @@ class OutputPlanner:
         return tuple(found)
 
     def _stop(self, what: str) -> object:
-        self._session.stop(Code.ESCAPING_OUTPUT, f"returns {what}")
-        return Constant(None)
+        self.failure = self.failure or what
+        if not self._is_trial:
+            self._session.stop(Code.ESCAPING_OUTPUT, f"returns {what}")
+        return Constant(object())  # like nothing else
+
+
+def plan_now(session: Session, value: object) -> object:
+    """Return the plan of `value` as it is at this moment of the run."""
+    with session.own_work():
+        return OutputPlanner(session, is_trial=True).plan(value)
+
+
+def same_plan(one: object, other: object) -> bool:
+    """Whether two plans of one recording make the same content."""
+    pairs, seen = [(one, other)], set[tuple[int, int]]()
+    while pairs:
+        one, other = pairs.pop()
+        if (id(one), id(other)) in seen:
+            continue
+        seen.add((id(one), id(other)))
+        if isinstance(one, Built) and isinstance(other, Built):
+            names = [name for name, _ in one.attributes]
+            if (
+                (one.cls, one.keys, one.extra) != (other.cls, other.keys, other.extra)
+                or len(one.items) != len(other.items)
+                or names != [name for name, _ in other.attributes]
+            ):
+                return False
+            pairs += zip(one.items, other.items, strict=True)
+            pairs += [(a[1], b[1]) for a, b in zip(one.attributes, other.attributes, strict=True)]
+        elif not _same_leaf(one, other):
+            return False
+    return True
+
+
+def _same_leaf(one: object, other: object) -> bool:
+    if isinstance(one, Constant) and isinstance(other, Constant):
+        if type(one.value) is type(other.value) and type(one.value) in SCALARS:
+            return repr(one.value) == repr(other.value)  # tells -0.0 from 0.0, knows NaN again
+        return one.value is other.value
+    if isinstance(one, Loaded) and isinstance(other, Loaded):
+        return one.source is other.source
+    return type(one) is type(other) and one == other
 
 
 def _was_written(tensor: torch.Tensor) -> bool:

@@ -13,7 +13,7 @@ from typing import Any
 
 from janus_lite import errors
 from janus_lite.errors import Code, Reason, Site
-from janus_lite.record import source, trace
+from janus_lite.record import effects, source, trace
 from janus_lite.record.audit import is_library_file
 from janus_lite.record.effects import Store, StoreKind, WriteLog
 from janus_lite.record.heap import Heap
@@ -35,7 +35,7 @@ def _is_weakref_callback(code: CodeType) -> bool:
 @cache
 def _generated_codes() -> frozenset[int]:
     """Code that `dataclass` generated for this package's own events."""
-    modules = (errors, source, trace)
+    modules = (errors, source, effects, trace)
     classes = [c for m in modules for c in vars(m).values() if isinstance(c, type)]
     functions = [f for c in classes for f in vars(c).values() if isinstance(f, FunctionType)]
     return frozenset(id(f.__code__) for f in functions if f.__code__.co_filename == "<string>")
@@ -54,6 +54,7 @@ class Session:
         iterate: prepares an iterable of the user's program (`syntax.iterate`).
         relaxed: places where another object of the same class may stand.
         store_item: does an item assignment of the user's program (`syntax.store_item`).
+        plan_now: plans a value as it is at this moment (`outputs.plan_now`).
 
     Attributes:
         leaves: how many declared leaves are running, one inside the other.
@@ -67,12 +68,14 @@ class Session:
         call: Callable[..., Any],
         iterate: Callable[..., Any],
         store_item: Callable[..., Any],
+        plan_now: Callable[..., object],
         relaxed: frozenset[str] = frozenset(),
     ) -> None:
         self.twins = twins
         self.call: Callable[..., Any] = partial(call, self)
         self.iterate: Callable[..., Any] = partial(iterate, self)
         self.store_item: Callable[..., Any] = partial(store_item, self)
+        self.plan_now: Callable[..., object] = partial(plan_now, self)
         self.leaves = 0
         self.opaque = 0
         self.open_variables: dict[ContextVar[Any], int] = {}
@@ -136,7 +139,9 @@ class Session:
         assert source is not None
         if self.opaque:
             self.stop(Code.OUTSIDE_WRITE, f"writes `{source}` inside an autograd.Function")
-        self.writes.add(Store(kind, source, key, values, self.site()))
+        early = tuple(map(self.plan_now, values))
+        position = len(self.tape.operations)
+        self.writes.add(Store(kind, source, key, values, self.site(), position, early))
 
     def finish(self) -> None:
         """Stop when the run left something changed behind."""

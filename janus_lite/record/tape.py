@@ -52,9 +52,11 @@ class Tape:
         self._snapshot = snapshot
         self._live: dict[int, tuple[weakref.ref[torch.Tensor], Ref]] = {}
         self._input_sources: dict[int, Source] = {}
-        self._outside_storages: set[int] = set()
+        self._outside_storages: dict[int, list[Ref]] = {}
         self._values = 0
-        self._writes = self._mutated = self._draws = self._dynamic = False
+        self._written: dict[Ref, None] = {}
+        self._generators: dict[torch.Generator, None] = {}
+        self._forget_facts()
         self.depth = 0  # > 0 while a recorded call (or a declared leaf) runs
         self.try_depth = 0
         self.is_stopped = False
@@ -78,9 +80,10 @@ class Tape:
                 what = f"{source} is a {type(tensor).__name__}, {tensor.layout}"
                 self._stop(Code.UNSUPPORTED_TENSOR, what)
                 return
-            self._outside_storages.add(tensor.untyped_storage()._cdata)
+            storage = tensor.untyped_storage()._cdata
             meta = TensorMeta.of(tensor)
         ref = self._new(tensor)
+        self._outside_storages.setdefault(storage, []).append(ref)
         self._input_sources[id(tensor)] = source
         self.inputs.append(Input(ref, source, meta))
         self.examples.append(tensor)
@@ -142,7 +145,7 @@ class Tape:
             return target(*args, **kwargs)
         encoded_args = tuple(self._encode(a) for a in args)
         encoded_kwargs = {k: self._encode(v) for k, v in kwargs.items()}
-        self._writes = self._mutated = self._draws = self._dynamic = False
+        self._forget_facts()
         self.depth += 1
         self._is_opaque = runs is not None
         try:
@@ -196,8 +199,11 @@ class Tape:
                 output,
                 kind,
                 expected,
-                self._writes,
+                tuple(self._written),
+                self._mutated,
+                self._undoable,
                 self._draws,
+                tuple(self._generators),
                 self.try_depth > 0,
                 self._site(),
                 self._module(),
@@ -245,6 +251,13 @@ class Tape:
         self._stop(Code.TENSOR_ESCAPE, f"an operation returned a {type(result).__name__}")
         return None
 
+    def _forget_facts(self) -> None:
+        """Begin to gather what the operators of one call do."""
+        self._mutated = self._draws = self._dynamic = False
+        self._undoable = True
+        self._written.clear()
+        self._generators.clear()
+
     # --------------------------------------------------------------- dispatch
 
     def run(self, operator: Any, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
@@ -255,6 +268,9 @@ class Tape:
         self._observe(operator, facts, args, kwargs)
         if not facts.may_draw:
             return operator(*args, **kwargs)
+        given = [a for a in (*args, *kwargs.values()) if is_a(a, torch.Generator)]
+        self._generators.update(dict.fromkeys(given))
+        self._draws |= bool(given)
         before = torch.get_rng_state()
         result = operator(*args, **kwargs)
         # Dropout with probability 0 is tagged as random and draws nothing.
@@ -278,8 +294,10 @@ class Tape:
             for tensor in target if is_a(target, list | tuple) else (target,):
                 if is_a(tensor, torch.Tensor):
                     self._mutated = True
-                    if tensor.untyped_storage()._cdata in self._outside_storages:
-                        self._writes = True
+                    outside = self._outside_storages.get(tensor.untyped_storage()._cdata, ())
+                    self._written.update(dict.fromkeys(outside))
+                    if tensor.requires_grad and torch.is_grad_enabled():
+                        self._undoable = False  # autograd's history of it changes as well
 
 
 class _Facts:

@@ -452,8 +452,7 @@ class Rewriter:
         guarded = ast.Try(
             self.body(node.body), handlers, self.body(node.orelse), self.body(node.finalbody)
         )
-        if not node.handlers:  # without a handler nothing is swallowed
-            return [guarded]
+        # Also without a handler: what `finally` does, an error in the body must not skip.
         return [enter, ast.Try([_locate(guarded, node)], [], [], [leave])]
 
     def _raise(self, node: ast.Raise) -> list[ast.stmt]:

@@ -529,7 +529,7 @@ def hidden_state_on_the_module():
     return World(call=model, state={"model": model}, backward=True)
 
 
-@program(code="JL0407")
+@program(hits=5)
 def buffer_counter():
     class Counting(nn.Module):
         def __init__(self):

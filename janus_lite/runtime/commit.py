@@ -1,0 +1,156 @@
+"""Effects and output of a program -> lines of its generated function."""
+
+from __future__ import annotations
+
+from collections import defaultdict, deque
+from typing import Any
+
+from janus_lite.program.generalize import Program
+from janus_lite.record.effects import Effect, HostCall, Store, StoreKind
+from janus_lite.record.outputs import Built, Constant, Loaded
+from janus_lite.record.trace import Ref
+from janus_lite.runtime.guards import Loader, Names
+from janus_lite.runtime.rebuild import maker_of
+
+
+class CommitEmitter:
+    """Emits each effect at its place and the output at the end.
+
+    Everything that the effects need of the heap is loaded when the emitter is made, before the
+    first of them changes it. Objects that several plans share are made once.
+
+    Args:
+        program: whose effects and output.
+        names: shared names of the module.
+        lines: receives the code.
+    """
+
+    def __init__(self, program: Program, names: Names, lines: list[str]) -> None:
+        self._names = names
+        self._lines = lines
+        self._output = program.output
+        self._pending = deque(program.effects)
+        self._held: dict[int, str] = {}
+        self._uses: dict[int, int] = defaultdict(int)
+        self._loader = Loader(names, lines, prefix="w")
+        for plan in (*(p for e in program.effects for p in plans_of(e)), program.output):
+            self._note(plan)
+        for effect in program.effects:
+            if isinstance(effect, Store):
+                self._loader.load(effect.owner)
+
+    def effects(self, position: int) -> None:
+        """Append the effects that come before operation number `position`."""
+        while self._pending and self._pending[0].position <= position:
+            self._lines.append(self._effect(self._pending.popleft()))
+
+    def output(self) -> None:
+        """Append the return statement."""
+        self._lines.append(f"return {self._plan(self._output)}")
+
+    def _note(self, plan: object) -> None:
+        if isinstance(plan, Loaded):
+            self._loader.load(plan.source)
+        elif isinstance(plan, Built):
+            self._uses[id(plan)] += 1
+            if self._uses[id(plan)] == 1:
+                for part in parts_of(plan):
+                    self._note(part)
+
+    # ---------------------------------------------------------------- effects
+
+    def _effect(self, effect: Effect) -> str:
+        plans = [self._plan(p) for p in plans_of(effect)]
+        if isinstance(effect, Store):
+            return self._store(effect, self._loader.load(effect.owner), plans)
+        keywords = [""] * len(effect.args) + [f"{name}=" for name in effect.kwargs]
+        arguments = ", ".join(f"{k}{p}" for k, p in zip(keywords, plans, strict=True))
+        return f"{self._names.constant(effect.function, 'host')}({arguments})"
+
+    def _store(self, store: Store, owner: str, values: list[str]) -> str:
+        match store.kind:
+            case StoreKind.ATTRIBUTE:
+                return f"set_attribute({owner}, {store.key!r}, {values[0]})"
+            case StoreKind.ITEM:
+                return f"{owner}[{self._constant(store.key)}] = {values[0]}"
+            case StoreKind.METHOD:
+                return f"{owner}.{store.key}({', '.join(values)})"
+
+    # ------------------------------------------------------------------ plans
+
+    def _constant(self, value: object) -> str:
+        return repr(value) if is_literal(value) else self._names.constant(value)
+
+    def _plan(self, plan: object) -> str:
+        """An expression that makes what the plan says."""
+        if isinstance(plan, Ref):
+            return f"v{plan.index}"
+        if isinstance(plan, Constant):
+            return self._constant(plan.value)
+        if isinstance(plan, Loaded):
+            return self._loader.load(plan.source)
+        assert isinstance(plan, Built)
+        if id(plan) in self._held:
+            return self._held[id(plan)]
+        text = self._built(plan)
+        if self._uses[id(plan)] > 1:
+            name = f"shared{len(self._held)}"
+            self._lines.append(f"{name} = {text}")
+            self._held[id(plan)] = text = name
+        return text
+
+    def _built(self, plan: Built) -> str:
+        items = [self._plan(p) for p in plan.items]
+        attributes = [(n, self._plan(p)) for n, p in plan.attributes]
+        if plan.cls is tuple:
+            return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
+        if plan.cls is list:
+            return f"[{', '.join(items)}]"
+        if plan.keys is not None:
+            pairs = zip(map(self._constant, plan.keys), items, strict=True)
+            content = "{" + ", ".join(f"{k}: {v}" for k, v in pairs) + "}"
+            if plan.cls is dict and not attributes:
+                return content
+        else:
+            content = f"[{', '.join(items)}]"
+        fields = "{" + ", ".join(f"{n!r}: {v}" for n, v in attributes) + "}"
+        cls, extra = self._names.constant(plan.cls), self._names.constant(plan.extra)
+        maker = self._names.constant(maker_of(plan.cls), "make")
+        return f"{maker}({cls}, {content}, {fields}, {extra})"
+
+
+def plans_of(effect: Effect) -> tuple[object, ...]:
+    """The plans of everything that an effect needs."""
+    if isinstance(effect, HostCall):
+        return (*effect.args, *effect.kwargs.values())
+    return effect.values
+
+
+def parts_of(plan: Built) -> tuple[object, ...]:
+    """The plans of which another one is made."""
+    return (*plan.items, *(p for _, p in plan.attributes))
+
+
+def foreign_outputs(program: Program) -> list[Ref]:
+    """The graph values that output and effects need, which a foreign backend must return."""
+    refs: dict[Ref, None] = {}
+
+    def walk(plan: object) -> None:
+        if isinstance(plan, Ref):
+            refs[plan] = None
+        elif isinstance(plan, Built):
+            for part in parts_of(plan):
+                walk(part)
+
+    for plan in (program.output, *(p for e in program.effects for p in plans_of(e))):
+        walk(plan)
+    return list(refs)
+
+
+def is_literal(value: Any) -> bool:
+    """Whether the text of a value is the value."""
+    if type(value) is float:
+        return value == value and abs(value) != float("inf")
+    if type(value) in (list, tuple):
+        return all(is_literal(v) for v in value)
+    return type(value) in (int, str, bool, type(None))

@@ -22,7 +22,6 @@ class Program:
         output: plan of the return value.
         effects: deferred stores and host calls, each committed once, in program order.
         transaction: when they are committed, and what is undone before.
-        is_fresh: no tensor that leaves is a view of another one or was written in place.
         writes_outside: some operation changes an outside tensor in place.
         draws: some operation draws random numbers.
         changes_ambient: some operation changes grad mode or autocast for the ones after it.
@@ -34,7 +33,6 @@ class Program:
     output: object
     effects: tuple[Effect, ...]
     transaction: Transaction
-    is_fresh: bool
     writes_outside: bool
     draws: bool
     changes_ambient: bool
@@ -63,7 +61,6 @@ def generalize(trace: Trace, positional: int, keywords: tuple[str, ...]) -> Prog
         output=trace.output,
         effects=trace.effects,
         transaction=transaction,
-        is_fresh=trace.is_fresh,
         writes_outside=any(o.written for o in trace.operations),
         draws=any(o.draws for o in trace.operations),
         changes_ambient=any(o.kind is OperationKind.AMBIENT for o in trace.operations),

@@ -67,12 +67,10 @@ class OutputPlanner:
         is_trial: only find out what the plan would be now: failures do not stop the trace.
 
     Attributes:
-        is_fresh: so far no tensor of the graph that leaves is a view or was written in place.
         failure: what could not be planned, `None` so far.
     """
 
     def __init__(self, session: Session, *, is_trial: bool = False) -> None:
-        self.is_fresh = True
         self.failure: str | None = None
         self._is_trial = is_trial
         self._session = session
@@ -85,8 +83,6 @@ class OutputPlanner:
             ref = self._session.tape.ref_of(value)
             if ref is None:
                 self._stop("a tensor of unknown origin")
-            if not self._is_trial:  # asking a tensor is recorded while the run lasts
-                self.is_fresh &= not (value._is_view() or _was_written(value))
             return ref
         if type(value) in SCALARS:
             return Constant(value)
@@ -205,10 +201,6 @@ def _same_leaf(one: object, other: object) -> bool:
     if isinstance(one, Loaded) and isinstance(other, Loaded):
         return one.source is other.source
     return type(one) is type(other) and one == other
-
-
-def _was_written(tensor: torch.Tensor) -> bool:
-    return not tensor.is_inference() and tensor._version > 0
 
 
 def _has_builtin_iteration(cls: type, *bases: type) -> bool:

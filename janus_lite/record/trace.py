@@ -165,7 +165,6 @@ class Trace:
         operations: torch calls in program order.
         output: plan that rebuilds the return value.
         effects: stores into outside objects and host calls, planned, in program order.
-        is_fresh: no tensor that leaves is a view of another one or was written in place.
         reason: why the run cannot be replayed, `None` when it can.
         seconds: how long the run took.
     """
@@ -175,7 +174,6 @@ class Trace:
     operations: tuple[Operation, ...]
     output: object = None
     effects: tuple[Effect, ...] = ()
-    is_fresh: bool = False
     reason: Reason | None = None
     seconds: float = 0.0
     examples: tuple[torch.Tensor, ...] = field(default=(), repr=False)

@@ -17,7 +17,6 @@ import torch
 
 from janus_lite.program.effects import is_assertion
 from janus_lite.program.generalize import Program
-from janus_lite.record.effects import HostCall
 from janus_lite.record.torch_table import name_of
 from janus_lite.record.trace import Input, Operation, OperationKind, Read, Ref
 from janus_lite.runtime import ambient
@@ -26,7 +25,7 @@ from janus_lite.runtime.fingerprint import Fingerprint, FingerprintBuilder
 from janus_lite.runtime.guards import GuardEmitter, Names
 from janus_lite.runtime.heap_check import HeapCheck, split_by_fingerprint
 from janus_lite.runtime.undo import remember, undo
-from janus_lite.torch_internals import is_native, tensor_guard
+from janus_lite.torch_internals import tensor_guard
 
 
 class Leave:
@@ -48,8 +47,6 @@ MISS = Leave()
 RAISED = Leave(has_raised=True)
 # Below this many heap facts a straight check is as quick as the fingerprint.
 FINGERPRINT_FROM = 16
-# From this many operations on, skipping autograd's dispatch saves more than entering the block.
-WITHOUT_AUTOGRAD_FROM = 32
 _counter = itertools.count(1)
 _INDENT = "    "
 
@@ -225,8 +222,6 @@ class _Writer:
         steps = self._steps()
         lines = self._cancellable([line for step in steps[:commit] for line in step])
         lines += self._ending(commit, steps)
-        if _needs_no_autograd(program):
-            lines = ["with ambient.without_autograd():", *_indent(lines)]
         if not program.changes_ambient:
             return lines
         return [
@@ -387,26 +382,6 @@ class _Writer:
         commit.effects(len(self._program.operations))
         commit.output()
         return lines
-
-
-def _needs_no_autograd(program: Program) -> bool:
-    """Whether autograd only passes every operation on, Note [Below autograd].
-
-    Note [Below autograd]
-        With gradients off, torch still sends each operation through the dispatch keys of autograd
-        and of view tracking, which hand it on unchanged. A replay knows that gradients are off, a
-        guard says so, and enters the dispatcher below them. What has work to do there stays out:
-        forward-mode AD (asked at each replay), whatever may run Python inside, and tensors seen
-        outside that are views or count their writes.
-    """
-    return (
-        len(program.operations) >= WITHOUT_AUTOGRAD_FROM
-        and not torch.is_grad_enabled()
-        and program.is_fresh
-        and not (program.writes_outside or program.changes_ambient)
-        and not any(isinstance(e, HostCall) for e in program.effects)  # they may run anything
-        and all(is_native(o.target) for o in program.operations)
-    )
 
 
 def refs_in(value: object) -> list[Ref]:

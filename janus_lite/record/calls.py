@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from janus_lite.errors import Code
-from janus_lite.record import attributes
+from janus_lite.record import attributes, host
 from janus_lite.record.contracts import (
     DENIED_METHODS,
     HOST_EFFECTS,
@@ -110,6 +110,10 @@ def _call_function(
         return _call_leaf(session, function, contract, args, kwargs)
     if function in SPECIAL:
         return SPECIAL[function](session, function, args, kwargs)
+    if host.is_deferred(function):
+        if host.call(session, function, args, kwargs):
+            return None
+        args, kwargs = host.plain_arguments(session, function, args, kwargs)
     if function in HOST_EFFECTS:
         return _host_effect(session, function, args, kwargs)
     twin = session.twin_for(function)
@@ -313,6 +317,9 @@ def _call_builtin(session: Session, function: Any, args: Arguments, kwargs: Keyw
         return special(session, function, args, kwargs)
     if _is_hashable(function) and function in HOST_EFFECTS:
         return _host_effect(session, function, args, kwargs)
+    if host.is_deferred(function):
+        host.call(session, function, args, kwargs)
+        return None
     if function in _TORCH_FUNCTION_TESTS:
         return False if _only_plain_tensors(args) else function(*args, **kwargs)
     bound = getattr(function, "__self__", None)

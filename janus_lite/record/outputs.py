@@ -21,6 +21,7 @@ from janus_lite.record.heap import SCALARS, instance_dict
 from janus_lite.record.kinds import is_a
 from janus_lite.record.session import Session
 from janus_lite.record.source import Source
+from janus_lite.record.text import Text
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -86,6 +87,8 @@ class OutputPlanner:
             return ref
         if type(value) in SCALARS:
             return Constant(value)
+        if type(value) is Text:
+            return value
         source = self._session.heap.source_of(value)
         if source is not None:
             return Loaded(source)

@@ -11,9 +11,7 @@ from functools import cache, partial
 from types import CodeType, FrameType, FunctionType
 from typing import Any
 
-from janus_lite import errors
 from janus_lite.errors import Code, Reason, Site
-from janus_lite.record import effects, source, trace
 from janus_lite.record.audit import is_library_file
 from janus_lite.record.effects import Store, StoreKind, WriteLog
 from janus_lite.record.heap import Heap
@@ -35,7 +33,8 @@ def _is_weakref_callback(code: CodeType) -> bool:
 @cache
 def _generated_codes() -> frozenset[int]:
     """Code that `dataclass` generated for this package's own events."""
-    modules = (errors, source, effects, trace)
+    package = __package__.partition(".")[0]
+    modules = [m for name, m in sys.modules.items() if name.partition(".")[0] == package]
     classes = [c for m in modules for c in vars(m).values() if isinstance(c, type)]
     functions = [f for c in classes for f in vars(c).values() if isinstance(f, FunctionType)]
     return frozenset(id(f.__code__) for f in functions if f.__code__.co_filename == "<string>")
@@ -161,6 +160,10 @@ class Session:
         """A `with` block in which any library code may run: ours, or all it reads is noted."""
         return OwnWork(self)
 
+    def aside(self) -> Aside:
+        """A `with` block that runs for real and leaves no trace: a replay does it otherwise."""
+        return Aside(self)
+
     # -------------------------------------------------------------- functions
 
     def made_function(self, function: FunctionType) -> None:
@@ -228,6 +231,24 @@ class OwnWork:
 
     def __exit__(self, *exception: object) -> None:
         self._session._own_work -= 1
+
+
+class Aside(OwnWork):
+    """See `Session.aside`."""
+
+    __slots__ = ("_was_unrecorded",)
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        tape = self._session.tape
+        self._was_unrecorded, tape.is_unrecorded = tape.is_unrecorded, True
+        tape.depth += 1
+
+    def __exit__(self, *exception: object) -> None:
+        tape = self._session.tape
+        tape.depth -= 1
+        tape.is_unrecorded = self._was_unrecorded
+        super().__exit__(*exception)
 
 
 class _Current(threading.local):

@@ -60,7 +60,7 @@ class Tape:
         self.depth = 0  # > 0 while a recorded call (or a declared leaf) runs
         self.try_depth = 0
         self.is_stopped = False
-        self._is_opaque = False
+        self.is_unrecorded = False  # what runs now is none of the program's operations
         self.inputs: list[Input] = []
         self.examples: list[torch.Tensor] = []
         self.operations: list[Operation] = []
@@ -133,7 +133,7 @@ class Tape:
             kwargs: its keyword arguments.
             runs: what this run calls in its place, when that differs.
         """
-        if self.is_stopped or self._is_opaque:
+        if self.is_stopped or self.is_unrecorded:
             return (runs or target)(*args, **kwargs)
         treatment = torch_table.treatment(target)
         if treatment is Treatment.METADATA:
@@ -147,7 +147,7 @@ class Tape:
         encoded_kwargs = {k: self._encode(v) for k, v in kwargs.items()}
         self._forget_facts()
         self.depth += 1
-        self._is_opaque = runs is not None
+        self.is_unrecorded = runs is not None
         try:
             result = (runs or target)(*args, **kwargs)
         except Exception as error:
@@ -155,7 +155,7 @@ class Tape:
             raise
         finally:
             self.depth -= 1
-            self._is_opaque = False
+            self.is_unrecorded = False
         if not self.is_stopped:
             self._append(target, treatment, encoded_args, encoded_kwargs, result)
         return result

@@ -8,6 +8,7 @@ from typing import Any
 from janus_lite.program.generalize import Program
 from janus_lite.record.effects import Effect, HostCall, Store, StoreKind
 from janus_lite.record.outputs import Built, Constant, Loaded
+from janus_lite.record.text import Piece, Text
 from janus_lite.record.trace import Ref
 from janus_lite.runtime.guards import Loader, Names
 from janus_lite.runtime.rebuild import maker_of
@@ -89,6 +90,8 @@ class CommitEmitter:
             return self._constant(plan.value)
         if isinstance(plan, Loaded):
             return self._loader.load(plan.source)
+        if isinstance(plan, Text):
+            return f"''.join(({', '.join(map(self._piece, plan.parts))},))"
         assert isinstance(plan, Built)
         if id(plan) in self._held:
             return self._held[id(plan)]
@@ -98,6 +101,14 @@ class CommitEmitter:
             self._lines.append(f"{name} = {text}")
             self._held[id(plan)] = text = name
         return text
+
+    def _piece(self, part: str | Piece) -> str:
+        if isinstance(part, str):
+            return repr(part)
+        value = f"v{part.ref.index}"
+        if part.conversion:
+            value = f"convert({value}, {part.conversion!r})"
+        return f"format({value}, {part.specification!r})"
 
     def _built(self, plan: Built) -> str:
         items = [self._plan(p) for p in plan.items]
@@ -126,9 +137,13 @@ def plans_of(effect: Effect) -> tuple[object, ...]:
     return effect.values
 
 
-def parts_of(plan: Built) -> tuple[object, ...]:
+def parts_of(plan: object) -> tuple[object, ...]:
     """The plans of which another one is made."""
-    return (*plan.items, *(p for _, p in plan.attributes))
+    if isinstance(plan, Text):
+        return tuple(part.ref for part in plan.parts if isinstance(part, Piece))
+    if isinstance(plan, Built):
+        return (*plan.items, *(p for _, p in plan.attributes))
+    return ()
 
 
 def foreign_outputs(program: Program) -> list[Ref]:
@@ -138,9 +153,8 @@ def foreign_outputs(program: Program) -> list[Ref]:
     def walk(plan: object) -> None:
         if isinstance(plan, Ref):
             refs[plan] = None
-        elif isinstance(plan, Built):
-            for part in parts_of(plan):
-                walk(part)
+        for part in parts_of(plan):
+            walk(part)
 
     for plan in (program.output, *(p for e in program.effects for p in plans_of(e))):
         walk(plan)

@@ -17,6 +17,7 @@ import torch
 
 from janus_lite.program.effects import is_assertion
 from janus_lite.program.generalize import Program
+from janus_lite.record.text import convert
 from janus_lite.record.torch_table import name_of
 from janus_lite.record.trace import Input, Operation, OperationKind, Read, Ref
 from janus_lite.runtime import ambient
@@ -124,6 +125,7 @@ class _Writer:
             remember=remember,
             undo=undo,
             set_attribute=setattr,
+            convert=convert,
             global_state=global_state,
             ambient=ambient,
             modes_are_off=ambient.modes_are_off,

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from janus_lite.errors import Code
-from janus_lite.record import attributes, host
+from janus_lite.record import attributes, containers, host
 from janus_lite.record.contracts import (
     DENIED_METHODS,
     HOST_EFFECTS,
@@ -31,7 +31,6 @@ from janus_lite.record.contracts import (
     python_leaves,
     table,
 )
-from janus_lite.record.effects import StoreKind
 from janus_lite.record.heap import SCALARS, instance_dict
 from janus_lite.record.kinds import is_a
 from janus_lite.record.session import Session
@@ -52,13 +51,6 @@ _UNKNOWN = object()
 _DYNAMO_BOOKKEEPING = "torch._dynamo.mutation_guard"
 # What a generated `__init__` has for default where a factory makes the value.
 _FACTORY = dataclasses._HAS_DEFAULT_FACTORY  # type: ignore[attr-defined]  # private
-# Methods that return None and whose effect does not depend on what the container holds.
-_REPEATED_METHODS: dict[type, frozenset[str]] = {
-    list: frozenset({"append", "extend", "insert", "clear"}),
-    dict: frozenset({"update", "clear"}),
-    set: frozenset({"add", "update", "discard", "clear"}),
-    deque: frozenset({"append", "appendleft", "extend", "clear"}),
-}
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
 _LOCK_METHODS = frozenset({"__enter__", "__exit__", "acquire", "release", "locked"})
 _BUILTIN_BASES = (dict, list, set, frozenset, tuple, str, int, float, deque)
@@ -479,7 +471,7 @@ def _call_container(
     name = method.__name__
     if source is not None:
         if name not in reads:
-            return _change_container(session, method, bound, args, kwargs)
+            return containers.change(session, method, bound, args, kwargs)
         if is_a(bound, dict) and name in {"get", "__getitem__", "__contains__"}:
             session.heap.entry(source, bound, args[0])
             return method(*args, **kwargs)
@@ -495,27 +487,6 @@ def _call_container(
         return _call_leaf(session, method, Contract.INSPECT, args, kwargs)
     with _Leaf(session):  # a tensor is hashed by library code, by identity
         return method(*args, **kwargs)
-
-
-def _change_container(
-    session: Session, method: Any, bound: Any, args: Arguments, kwargs: Keywords
-) -> Any:
-    """A method that changes an outside container; a replay repeats it at its end."""
-    name = method.__name__
-    if name == "__setitem__":
-        return session.store_item(args[1], bound, args[0])
-    repeated = type(bound) in _REPEATED_METHODS and name in _REPEATED_METHODS[type(bound)]
-    if repeated and not kwargs and all(_can_repeat(session, a) for a in args):
-        session.store(StoreKind.METHOD, bound, name, *args)
-        session.writes.rewritten(bound)
-    else:
-        source = session.heap.source_of(bound)
-        session.stop(Code.OUTSIDE_WRITE, f"`{source}.{name}(...)` changes an outside container")
-    return method(*args, **kwargs)
-
-
-def _can_repeat(session: Session, value: object) -> bool:
-    return not is_a(value, RUN_LOCAL_TYPES)  # an iterator would be empty by then
 
 
 def _call_leaf(

@@ -22,7 +22,9 @@ class StoreKind(Enum):
 
     ATTRIBUTE = auto()  # setattr(owner, key, value)
     ITEM = auto()  # owner[key] = value
-    METHOD = auto()  # owner.key(*values), a container method that returns None
+    METHOD = auto()  # owner.key(*values), a container's method
+    DELETE_ATTRIBUTE = auto()  # delattr(owner, key)
+    DELETE_ITEM = auto()  # del owner[key]
 
     __hash__ = object.__hash__
 

@@ -324,11 +324,14 @@ class Heap:
         assert is_a(found, Pinned)
         return found
 
+    def pin_globals(self, table: dict[str, Any]) -> Pinned:
+        """Hold the globals of a module."""
+        return self.pin(table, f"globals({table.get('__name__', '?')})")
+
     @_never_raises
     def global_name(self, table: dict[str, object], name: str) -> None:
         """Note a global read: module dict first, then builtins."""
-        label = f"globals({table.get('__name__', '?')})"
-        owner = self.pin(table, label)
+        owner = self.pin_globals(table)
         self.entry(owner, table, name)
         if name not in table:
             builtins = table["__builtins__"]
@@ -372,7 +375,7 @@ class Heap:
     def field(self, value: object, name: str, found: object) -> None:
         """Note an attribute that C code keeps, such as a slot."""
         source = self.source_of(value)
-        if source is not None:
+        if source is not None and not self._writes.is_written(value, name):
             self.mark(found, self.step(Field, source, name))
 
     @_never_raises

@@ -15,6 +15,7 @@ from typing import Any
 from janus_lite.errors import Code
 from janus_lite.record import attributes, calls, host, syntax, text
 from janus_lite.record.audit import is_library_file
+from janus_lite.record.effects import StoreKind
 from janus_lite.record.instrument import TwinCache
 from janus_lite.record.session import current
 from janus_lite.record.stack import as_seen_by_user
@@ -57,16 +58,19 @@ class Hooks:
         table = sys._getframe(1).f_globals
         session = current()
         if session is not None:
-            session.heap.pin(table, f"globals({table.get('__name__')})")
+            session.heap.pin_globals(table)
         return table
 
     @staticmethod
     def store_global(value: Any, name: str) -> None:
         """`name = value` for a global."""
+        table = sys._getframe(1).f_globals
         session = current()
         if session is not None:
-            session.stop(Code.OUTSIDE_WRITE, f"assigns the global `{name}`")
-        sys._getframe(1).f_globals[name] = value
+            session.heap.pin_globals(table)
+            session.store(StoreKind.ITEM, table, name, value)
+            session.writes.written(table, name)
+        table[name] = value
 
     @staticmethod
     def load_attr(owner: Any, name: str) -> Any:

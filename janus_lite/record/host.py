@@ -197,8 +197,11 @@ def _problem(session: Session, values: Arguments) -> str | None:
 
 def _is_shown_by_library(session: Session, value: Any) -> bool:
     """Whether making the text of `value` runs no code of the program."""
-    if is_a(value, Text | torch.Tensor | FunctionType) or type(value) in (type, *_LOGGERS):
+    if is_a(value, Text | torch.Tensor | FunctionType) or type(value) in _LOGGERS:
         return True
+    if is_a(value, type):
+        methods = [session.heap.class_attribute(type(value), n)[1] for n in ("__str__", "__repr__")]
+        return not any(is_a(method, FunctionType) for method in methods)
     return session.heap.snapshot(value) or type(value).__module__ == "_io"
 
 

@@ -76,6 +76,10 @@ class CommitEmitter:
                 return f"{owner}[{self._constant(store.key)}] = {values[0]}"
             case StoreKind.METHOD:
                 return f"{owner}.{store.key}({', '.join(values)})"
+            case StoreKind.DELETE_ATTRIBUTE:
+                return f"delete_attribute({owner}, {store.key!r})"
+            case StoreKind.DELETE_ITEM:
+                return f"del {owner}[{self._constant(store.key)}]"
 
     # ------------------------------------------------------------------ plans
 

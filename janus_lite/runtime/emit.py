@@ -125,6 +125,7 @@ class _Writer:
             remember=remember,
             undo=undo,
             set_attribute=setattr,
+            delete_attribute=delattr,
             convert=convert,
             global_state=global_state,
             ambient=ambient,

@@ -169,7 +169,7 @@ def observe(world: World, step: int, *, with_change: bool = True) -> Seen:
         heap=heap,
         stdout=stdout.getvalue(),
         logs=tuple(logs),
-        warnings=tuple(Warned(f"{w.category} {w.message}", _place(w)) for w in warned),
+        warnings=tuple(Warned(f"{w.category.__name__} {w.message}", _place(w)) for w in warned),
         random=_random_states(),
     )
 

@@ -7,8 +7,6 @@ import collections
 import contextlib
 import io
 import logging
-import sys
-import types
 import warnings
 
 import torch
@@ -117,13 +115,12 @@ def text_of_a_tensor_that_changes_after():
 @program(hits=5)
 def text_with_gradients():
     def call(x):
-        x = x.requires_grad_(False) if x.requires_grad else x
-        weight = ONE.clone().requires_grad_()
         loss = (x * weight).sum()
-        print(loss, f"{loss!r}")
+        print(loss, f"{loss!r}", weight)
         return loss
 
-    return World(call=call)
+    weight = torch.nn.Parameter(torch.ones(3))
+    return World(call=call, backward=True)
 
 
 @program(hits=5)
@@ -149,7 +146,7 @@ def outside_containers_shown():
     return World(call=call)
 
 
-@program(hits=5)
+@program(hits=4)
 def object_with_python_text():
     class Meter:
         def __init__(self):
@@ -487,9 +484,7 @@ def earlier_graph_survives_a_called_off_replay():
             loss.backward()
         notes.losses[:] = [(total * weight).sum()]
 
-    return World(
-        call=call, inputs=signs, between=between, state={"weight": weight, "total": total}
-    )
+    return World(call=call, inputs=signs, between=between, state={"weight": weight, "total": total})
 
 
 @program(hits=2)
@@ -527,10 +522,6 @@ def inputs_that_alias_only_sometimes():
 
 @program(code="JL0407")
 def decision_after_a_write_with_history():
-    def call(x):
-        y = x.requires_grad_() if not x.requires_grad else x
-        return y
-
     weight = torch.ones(4, 3, requires_grad=True)
 
     def step(x, held):
@@ -583,3 +574,323 @@ def stored_object_is_the_returned_one():
         return made
 
     return World(call=call, state={"notes": notes})
+
+
+# ---------------------------------------------------------------- attributes, items, containers
+
+
+@program(hits=5)
+def attribute_deleted():
+    notes = Notes()
+
+    def call(x):
+        del notes.scratch
+        return x * 2
+
+    return World(
+        call=call, between=lambda _: setattr(notes, "scratch", ONE), state={"notes": notes}
+    )
+
+
+@program(hits=5)
+def attribute_set_and_deleted():
+    notes = Notes(kept=None)
+
+    def call(x):
+        notes.scratch = x * 2
+        y = notes.scratch + 1
+        del notes.scratch
+        notes.kept = hasattr(notes, "scratch")
+        return y
+
+    return World(call=call, state={"notes": notes})
+
+
+@program(hits=2)
+def attribute_that_is_gone():
+    notes = Notes(scratch=ONE)
+
+    def call(x):
+        if hasattr(notes, "scratch"):
+            del notes.scratch
+        return x * 2
+
+    return World(call=call, state={"notes": notes})
+
+
+@program(hits=5)
+def module_attribute_deleted():
+    model = nn.Linear(3, 3)
+
+    def call(x):
+        model.scratch = x.mean()
+        y = model(x) * model.scratch
+        del model.scratch
+        return y
+
+    return World(call=call, state={"model": model})
+
+
+@program(hits=5)
+def items_deleted():
+    table, values = {}, []
+
+    def call(x):
+        del table["x"]
+        del values[0]
+        del values[1:]
+        return x * 2
+
+    def between(step):
+        table["x"] = ONE
+        values[:] = [1, 2, 3]
+
+    return World(call=call, between=between, state={"table": table, "values": values})
+
+
+@program(hits=2)
+def missing_item_deleted():
+    table = {}
+
+    def call(x):
+        y = x * 2
+        print("before")
+        del table["x"]
+        return y
+
+    def between(step):
+        if step < 4:
+            table["x"] = ONE
+
+    return World(call=call, between=between, state={"table": table})
+
+
+@program(hits=5)
+def slices_stored():
+    values = [0, 1, 2, 3]
+
+    def call(x):
+        values[1:3] = [x.sum(), x.mean()]
+        return x * 2
+
+    return World(call=call, state={"values": values})
+
+
+@program(hits=5)
+def elements_popped():
+    values, window = [], collections.deque(maxlen=4)
+
+    def call(x):
+        last, first = values.pop(), window.popleft()
+        notes.last = last
+        return x * last + first * 2
+
+    notes = Notes(last=None)
+
+    def between(step):
+        values[:] = [ONE * step, ONE * 2]
+        window.clear()
+        window.extend([ONE * 3 * step, ONE])
+
+    state = {"values": values, "window": window, "notes": notes}
+    return World(call=call, between=between, state=state)
+
+
+@program(hits=5)
+def keys_popped():
+    table, other = {}, {}
+
+    def call(x):
+        y = x * table.pop("a")
+        y = y + table.pop("missing", 3.0)
+        name, value = other.popitem()
+        print(name)
+        return y - value, "a" in table
+
+    def between(step):
+        table.update(b=ONE, a=ONE * step)
+        other.update(b=ONE, c=ONE + step)
+
+    return World(call=call, between=between, state={"table": table, "other": other})
+
+
+@program(hits=4)
+def defaults_set():
+    table, groups = {}, collections.defaultdict(list)
+
+    def call(x):
+        first = table.setdefault("first", x * 1)
+        groups["a"].append(x.sum())
+        return first + x
+
+    def between(step):
+        if step < 2:
+            table.clear()
+            groups.clear()
+
+    return World(call=call, between=between, state={"table": table, "groups": groups})
+
+
+@program(hits=5)
+def operators_in_place():
+    notes = Notes(values=[], table={}, names={"a"}, window=collections.deque(maxlen=3))
+
+    def call(x):
+        notes.values += [x.sum()]
+        notes.table |= {"x": x.mean()}
+        notes.names |= {"b", "c"}
+        notes.names -= {"a"}
+        notes.window += (x.max(), x.min())
+        return x * 2
+
+    return World(call=call, state={"notes": notes})
+
+
+@program(hits=5)
+def many_methods():
+    values, names, window = [], set(), collections.deque(maxlen=5)
+    ordered = collections.OrderedDict()
+
+    def call(x):
+        values.insert(0, x.sum())
+        values.reverse()
+        values.extend(t for t in (x.mean(), x.max()))
+        names.update(["a", "b"])
+        names.discard("a")
+        window.appendleft(x.min())
+        window.extendleft([x.sum()])
+        window.rotate(2)
+        ordered["x"] = x.mean()
+        ordered.update({"y": x.max()})
+        return x * 2
+
+    state = {"values": values, "names": names, "window": window, "ordered": ordered}
+    return World(call=call, state=state)
+
+
+@program(hits=5)
+def plain_values_removed_and_sorted():
+    values, names = [], set()
+
+    def call(x):
+        names.remove("b")
+        values.remove(2)
+        return x * 2
+
+    def between(step):
+        values[:] = [3, 2, 1]
+        names.update("abc")
+
+    return World(call=call, between=between, state={"values": values, "names": names})
+
+
+@program(hits=5)
+def list_sorted_outside():
+    values = []
+
+    def call(x):
+        values.sort()
+        return x * 2
+
+    return World(
+        call=call, between=lambda _: values.__setitem__(slice(None), [3, 1]), state={"v": values}
+    )
+
+
+@program(hits=2)
+def shorter_list_than_recorded():
+    values = [0, 1]
+
+    def call(x):
+        y = x * 2
+        print("before")
+        try:
+            values[1] = y
+        except IndexError:
+            print("too short")
+        return y
+
+    def change():
+        del values[1]
+
+    return World(call=call, change=change, state={"values": values})
+
+
+LATEST = None
+
+
+@program(hits=5)
+def global_stored():
+    def call(x):
+        global LATEST
+        before = LATEST
+        LATEST = x * 2
+        return x if before is None else LATEST
+
+    state = {"globals": Globals()}
+    return World(call=call, between=lambda _: globals().update(LATEST=None), state=state)
+
+
+class Globals:
+    """Shows a global of this file to the comparison."""
+
+    @property
+    def __dict__(self):
+        return {"latest": LATEST}
+
+
+@program(hits=4)
+def global_tensor_carried_on():
+    def call(x):
+        global LATEST
+        LATEST = x if LATEST is None else LATEST + x
+        return LATEST * 2
+
+    return World(call=call, state={"globals": Globals()})
+
+
+class Slotted:
+    __slots__ = ("last", "name")
+
+    def __init__(self):
+        self.last = None
+        self.name = "slotted"
+
+
+@program(hits=5)
+def slot_stored():
+    slotted = Slotted()
+
+    def call(x):
+        slotted.last = x * 2
+        return slotted.last + 1
+
+    return World(call=call, state={"slotted": slotted})
+
+
+@program(code="JL0301")
+def set_element_popped():
+    names = set()
+
+    def call(x):
+        return x, names.pop()
+
+    return World(call=call, between=lambda _: names.update("a"), state={"names": names})
+
+
+@program(code="JL0301")
+def consumed_iterator_that_fails():
+    values = []
+
+    def broken(x):
+        yield x.sum()
+        raise ValueError("broken")
+
+    def call(x):
+        try:
+            values.extend(broken(x))
+        except ValueError:
+            print("broken")
+        return x * 2
+
+    return World(call=call, state={"values": values})

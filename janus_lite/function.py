@@ -93,13 +93,12 @@ class SpeculativeFunction:
         failed = None
         if not (config.is_disabled or (stances.depth and stances.current() == "force_eager")):
             for conversion in self._cache.entries:
-                try:
-                    result = conversion.emitted.call(args, kwargs)
-                except Exception as error:
-                    return self._after_error(conversion, error, args, kwargs)
+                result = conversion.emitted.call(args, kwargs)
                 if type(result) is not Leave:
                     conversion.count_hit()
                     return result
+                if result.has_raised:
+                    return self._after_error(args, kwargs)
                 failed = result.operation or failed
         return self._miss(args, kwargs, failed)
 
@@ -237,21 +236,11 @@ class SpeculativeFunction:
             self._note(Reason(Code.BACKEND, str(error)))
             return None
 
-    def _after_error(
-        self,
-        conversion: Conversion,
-        error: Exception,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
-        """An operation raised in a replay, as it would have in eager.
+    def _after_error(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An operation raised before anything outside had changed, as it would have in eager.
 
-        When nothing outside has changed yet the imperative run raises it again, from the user's own
-        line; otherwise the error is the user's already.
+        The imperative run raises it again, from the user's own line and with the effects before it.
         """
-        program = conversion.program
-        if program.writes_outside or program.draws:
-            raise error
         self._fallbacks += 1
         return self._run_imperatively(args, kwargs)
 

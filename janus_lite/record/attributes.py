@@ -345,7 +345,11 @@ def store_plainly(session: Session, owner: Any, name: str, value: Any) -> None:
         return
     table = instance_dict(owner)
     _, raw = session.heap.class_attribute(type(owner), name)
-    if table is None or name in ("__class__", "__dict__") or _is_data_descriptor(raw):
+    if is_a(raw, types.MemberDescriptorType) and not _has_own_setattr(session, type(owner)):
+        session.heap.type_of(owner, source)
+        session.store(StoreKind.ATTRIBUTE, owner, name, value)
+        session.writes.written(owner, name)
+    elif table is None or name in ("__class__", "__dict__") or _is_data_descriptor(raw):
         _refuse_write(session, owner, f".{name} = ...")
     else:
         session.heap.dict_source(source, owner, table)
@@ -371,9 +375,29 @@ def _has_own_setattr(session: Session, cls: type) -> bool:
 def delete(session: Session, owner: Any, name: str) -> None:
     """`del owner.name`."""
     outside = (torch.Tensor, type, types.ModuleType, types.FunctionType)
-    if session.heap.source_of(owner) is not None or is_a(owner, outside):
+    if is_a(owner, outside):
         _refuse_write(session, owner, f".{name} (deleted)")
-    delattr(owner, name)
+    elif session.heap.source_of(owner) is not None:
+        _log_delete(session, owner, name)
+    if is_a(owner, torch.nn.Module):
+        with session.own_work():
+            delattr(owner, name)
+    else:
+        delattr(owner, name)
+
+
+def _log_delete(session: Session, owner: Any, name: str) -> None:
+    source, table = session.heap.source_of(owner), instance_dict(owner)
+    assert source is not None
+    _, deleter = session.heap.class_attribute(type(owner), "__delattr__")
+    _, raw = session.heap.class_attribute(type(owner), name)
+    is_plain = deleter in (object.__delattr__, torch.nn.Module.__delattr__)
+    if table is None or name not in table or not is_plain or _is_data_descriptor(raw):
+        _refuse_write(session, owner, f".{name} (deleted)")
+        return
+    session.heap.entry(session.heap.dict_source(source, owner, table), table, name)
+    session.store(StoreKind.DELETE_ATTRIBUTE, owner, name)
+    session.writes.written(table, name)
 
 
 def _refuse_write(session: Session, owner: Any, what: str) -> None:

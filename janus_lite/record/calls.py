@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from janus_lite.errors import Code
-from janus_lite.record import attributes
+from janus_lite.record import attributes, containers, host
 from janus_lite.record.contracts import (
     DENIED_METHODS,
     HOST_EFFECTS,
@@ -31,7 +31,6 @@ from janus_lite.record.contracts import (
     python_leaves,
     table,
 )
-from janus_lite.record.effects import StoreKind
 from janus_lite.record.heap import SCALARS, instance_dict
 from janus_lite.record.kinds import is_a
 from janus_lite.record.scalars import FUNCTIONS, is_number, is_symbolic, plain
@@ -53,15 +52,6 @@ _UNKNOWN = object()
 _DYNAMO_BOOKKEEPING = "torch._dynamo.mutation_guard"
 # What a generated `__init__` has for default where a factory makes the value.
 _FACTORY = dataclasses._HAS_DEFAULT_FACTORY  # type: ignore[attr-defined]  # private
-# Methods that return None and whose effect does not depend on what the container holds.
-_REPEATED_METHODS: dict[type, frozenset[str]] = {
-    list: frozenset({"append", "extend", "insert", "clear"}),
-    dict: frozenset({"update", "clear"}),
-    set: frozenset({"add", "update", "discard", "clear"}),
-    deque: frozenset({"append", "appendleft", "extend", "clear"}),
-}
-# They put a number into a container as it is.
-_TAKE_NUMBERS = frozenset({"append", "appendleft", "extend", "__setitem__"})
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
 _LOCK_METHODS = frozenset({"__enter__", "__exit__", "acquire", "release", "locked"})
 _BUILTIN_BASES = (dict, list, set, frozenset, tuple, str, int, float, deque)
@@ -128,6 +118,10 @@ def _call_function(
         return _call_leaf(session, function, contract, args, kwargs)
     if function in SPECIAL:
         return SPECIAL[function](session, function, args, kwargs)
+    if host.is_deferred(function):
+        if host.call(session, function, args, kwargs):
+            return None
+        args, kwargs = host.plain_arguments(session, function, args, kwargs)
     if function in HOST_EFFECTS:
         return _host_effect(session, function, args, kwargs)
     twin = session.twin_for(function)
@@ -334,6 +328,9 @@ def _call_builtin(session: Session, function: Any, args: Arguments, kwargs: Keyw
         return special(session, function, args, kwargs)
     if _is_hashable(function) and function in HOST_EFFECTS:
         return _host_effect(session, function, args, kwargs)
+    if host.is_deferred(function):
+        host.call(session, function, args, kwargs)
+        return None
     if function in _TORCH_FUNCTION_TESTS:
         return False if _only_plain_tensors(args) else function(*args, **kwargs)
     bound = getattr(function, "__self__", None)
@@ -493,7 +490,7 @@ def _call_container(
     name = method.__name__
     if source is not None:
         if name not in reads:
-            return _change_container(session, method, bound, args, kwargs)
+            return containers.change(session, method, bound, args, kwargs)
         args = session.numbers.fixed(args)
         if is_a(bound, dict) and name in {"get", "__getitem__", "__contains__"}:
             if name != "__contains__" and type(bound) is dict and args[0] in bound:
@@ -507,36 +504,13 @@ def _call_container(
             session.heap.keys(source, bound)
             return method(*args)
         session.heap.content(source, bound)
-    if name not in _TAKE_NUMBERS:
+    if name not in {"append", "appendleft", "extend"}:
         args, kwargs = _fixed(session, args, kwargs)
     if name in {"sort", "__eq__", "index", "count", "remove", "__contains__", "update", "extend"}:
         args, kwargs = _as_twins(session, args), _as_twins(session, kwargs)
         return _call_leaf(session, method, Contract.INSPECT, args, kwargs)
     with _Leaf(session):  # a tensor is hashed by library code, by identity
         return method(*args, **kwargs)
-
-
-def _change_container(
-    session: Session, method: Any, bound: Any, args: Arguments, kwargs: Keywords
-) -> Any:
-    """A method that changes an outside container; a replay repeats it at its end."""
-    name = method.__name__
-    if name == "__setitem__":
-        return session.store_item(args[1], bound, args[0])
-    if name not in _TAKE_NUMBERS:
-        args, kwargs = _fixed(session, args, kwargs)
-    repeated = type(bound) in _REPEATED_METHODS and name in _REPEATED_METHODS[type(bound)]
-    if repeated and not kwargs and all(_can_repeat(session, a) for a in args):
-        session.store(StoreKind.METHOD, bound, name, *args)
-        session.writes.rewritten(bound)
-    else:
-        source = session.heap.source_of(bound)
-        session.stop(Code.OUTSIDE_WRITE, f"`{source}.{name}(...)` changes an outside container")
-    return method(*args, **kwargs)
-
-
-def _can_repeat(session: Session, value: object) -> bool:
-    return not is_a(value, RUN_LOCAL_TYPES)  # an iterator would be empty by then
 
 
 def _call_leaf(

@@ -359,15 +359,17 @@ class Heap:
 
     def read_global(self, table: dict[str, Any], name: str) -> Any:
         """Note that a global, which is there, was read; return what the program gets for it."""
-        return self.read_entry(self._globals(table), table, name)
+        return self.read_entry(self.pin_globals(table), table, name)
 
-    def _globals(self, table: dict[str, Any]) -> Pinned:
+    def pin_globals(self, table: dict[str, Any]) -> Pinned:
+        """Hold the globals of a module."""
         return self.pin(table, f"globals({table.get('__name__', '?')})")
 
     @_never_raises
     def global_name(self, table: dict[str, object], name: str) -> None:
         """Note a global read: module dict first, then builtins."""
-        self.entry(self._globals(table), table, name)
+        owner = self.pin_globals(table)
+        self.entry(owner, table, name)
         if name not in table:
             builtins = table["__builtins__"]
             names = builtins if is_a(builtins, dict) else vars(builtins)
@@ -409,7 +411,9 @@ class Heap:
     def field(self, value: object, name: str, found: Any) -> Any:
         """Note an attribute that C code keeps, such as a slot; return what the program gets."""
         source = self.source_of(value)
-        return found if source is None else self.read(found, self.step(Field, source, name))
+        if source is None or self._writes.is_written(value, name):
+            return found
+        return self.read(found, self.step(Field, source, name))
 
     @_never_raises
     def tensor_attribute(self, tensor: torch.Tensor, name: str) -> None:

@@ -16,10 +16,9 @@ from typing import Any
 import torch
 
 from janus_lite.errors import Code
-from janus_lite.record import attributes
+from janus_lite.record import attributes, containers
 from janus_lite.record.audit import is_library_file
 from janus_lite.record.contracts import RUN_LOCAL_TYPES, VALUE_TYPES
-from janus_lite.record.effects import StoreKind
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.kinds import is_a
 from janus_lite.record.scalars import is_number, is_symbolic
@@ -131,11 +130,21 @@ def inplace(session: Session, symbol: str, left: Any, right: Any) -> Any:
         return binary(session, symbol, left, right) if result is NotImplemented else result
     if hasattr(type(left), name):
         source = session.heap.source_of(left)
-        if source is not None:
+        if source is None:
+            session.heap.snapshot(right)
+            return function(left, right)
+        method_name = containers.IN_PLACE.get((type(left), symbol))
+        if method_name is None or not _suits(left, right):
             session.stop(Code.OUTSIDE_WRITE, f"`{source} {symbol}= ...` changes an outside object")
-        session.heap.snapshot(right)
-        return function(left, right)
+            return function(left, right)
+        session.call(getattr(left, method_name), (right,), {})
+        return left
     return binary(session, symbol, left, right)
+
+
+def _suits(left: Any, right: Any) -> bool:
+    """Whether `left <op>= right` is what the method does: sets are stricter as operators."""
+    return not is_a(left, set) or is_a(right, set | frozenset)
 
 
 def compare(session: Session, symbol: str, left: Any, right: Any) -> Any:
@@ -280,8 +289,10 @@ def _load_entry(session: Session, source: Source, owner: dict[Any, Any], key: An
     if type(owner) is dict and key in owner:
         return session.heap.read_entry(source, owner, key)
     session.heap.entry(source, owner, key)
-    if is_a(owner, defaultdict) and key not in owner:
-        session.stop(Code.OUTSIDE_WRITE, f"adds {key!r} to `{source}`")
+    if type(owner) is defaultdict and key not in owner and owner.default_factory:
+        value = session.call(owner.default_factory, (), {})
+        store_item(session, value, owner, key)
+        return value
     return owner[key]
 
 
@@ -312,23 +323,11 @@ def store_item(session: Session, value: Any, owner: Any, key: Any) -> None:
     else:
         if type(owner) is not dict or session.heap.source_of(owner) is None:
             key = session.numbers.fixed(key)
-        _log_item(session, owner, key, value)
+        if session.heap.source_of(owner) is not None:
+            if not is_a(key, slice) and not is_symbolic(key):
+                _note_key(session, key)
+            containers.store_item(session, owner, key, value)
         owner[key] = value
-
-
-def _log_item(session: Session, owner: Any, key: Any, value: Any) -> None:
-    if session.heap.source_of(owner) is None:
-        return
-    is_index = type(owner) is list and type(key) is int and -len(owner) <= key < len(owner)
-    if is_index or type(owner) is dict:
-        session.store(StoreKind.ITEM, owner, key, value)
-        if is_symbolic(key):
-            session.writes.rewritten(owner)  # a replay writes somewhere else
-        else:
-            _note_key(session, key)
-            session.writes.written(owner, key)
-    else:
-        _refuse_outside(session, owner, f"[{key!r}] = ...")
 
 
 def delete_item(session: Session, owner: Any, key: Any) -> None:
@@ -337,14 +336,11 @@ def delete_item(session: Session, owner: Any, key: Any) -> None:
     if (method := _python_method(session, owner, "__delitem__")) is not None:
         session.call(method, (owner, key), {})
     else:
-        _refuse_outside(session, owner, f"[{key!r}] (deleted)")
+        if session.heap.source_of(owner) is not None:
+            if not is_a(key, slice):
+                _note_key(session, key)
+            containers.delete_item(session, owner, key)
         del owner[key]
-
-
-def _refuse_outside(session: Session, owner: object, what: str) -> None:
-    source = session.heap.source_of(owner)
-    if source is not None:
-        session.stop(Code.OUTSIDE_WRITE, f"writes `{source}{what}`")
 
 
 # ---------------------------------------------------------------------------------- iteration

@@ -9,7 +9,7 @@ from enum import Enum, auto
 import torch
 
 from janus_lite.errors import Reason, Site
-from janus_lite.record.effects import Store
+from janus_lite.record.effects import Effect
 from janus_lite.record.source import Source
 
 
@@ -130,8 +130,11 @@ class Operation:
         output: the result's structure with `Ref`s for tensors, `None` for no result.
         kind: see `OperationKind`.
         expected: the host value (`ASSERT`) or the output's shapes (`SHAPE`).
-        writes_outside: it changed the bytes of an outside tensor.
-        draws: it drew random numbers from torch's generator.
+        written: outside tensors whose bytes it changed.
+        mutates: it changed some tensor in place.
+        is_undoable: what it changed can be put back: bytes, but no autograd history.
+        draws: it drew random numbers.
+        generators: generators of the program that it drew from, besides torch's own.
         is_guarded: it ran inside a `try` of the user's program.
         site: line of the user's program.
         module: path of the `nn.Module` that ran it, `""` at the top.
@@ -145,8 +148,11 @@ class Operation:
     output: object
     kind: OperationKind = OperationKind.COMPUTE
     expected: object = None
-    writes_outside: bool = False
+    written: tuple[Ref, ...] = ()
+    mutates: bool = False
+    is_undoable: bool = True
     draws: bool = False
+    generators: tuple[torch.Generator, ...] = ()
     is_guarded: bool = False
     site: Site | None = None
     module: str = ""
@@ -162,8 +168,8 @@ class Trace:
         inputs: outside tensors.
         operations: torch calls in program order.
         output: plan that rebuilds the return value.
-        stores: stores into outside objects, with planned values, in program order.
-        numbers: sources of varying numbers that operations, stores and output use.
+        effects: stores into outside objects and host calls, planned, in program order.
+        numbers: sources of varying numbers that operations, effects and output use.
         reason: why the run cannot be replayed, `None` when it can.
         seconds: how long the run took.
     """
@@ -172,7 +178,7 @@ class Trace:
     inputs: tuple[Input, ...]
     operations: tuple[Operation, ...]
     output: object = None
-    stores: tuple[Store, ...] = ()
+    effects: tuple[Effect, ...] = ()
     numbers: tuple[Source, ...] = ()
     reason: Reason | None = None
     seconds: float = 0.0

@@ -529,7 +529,7 @@ def hidden_state_on_the_module():
     return World(call=model, state={"model": model}, backward=True)
 
 
-@program(code="JL0407")
+@program(hits=5)
 def buffer_counter():
     class Counting(nn.Module):
         def __init__(self):
@@ -1056,7 +1056,7 @@ def error_in_the_data_caught_inside():
 # ----------------------------------------------------------------------------- host effects
 
 
-@program(code="JL0302")
+@program(hits=5)
 def print_text():
     def call(x):
         print("called", x.shape)
@@ -1065,7 +1065,7 @@ def print_text():
     return World(call=call)
 
 
-@program(code="JL0302")
+@program(hits=5)
 def print_tensor():
     def call(x):
         print(x.sum())
@@ -1083,7 +1083,7 @@ def write_to_stdout():
     return World(call=call)
 
 
-@program(code="JL0302")
+@program(hits=5)
 def logging_info():
     def call(x):
         LOG.warning("shape %s", tuple(x.shape))
@@ -1101,7 +1101,7 @@ def logging_below_the_level():
     return World(call=call)
 
 
-@program(code="JL0302")
+@program(hits=5)
 def warning_issued():
     def call(x):
         warnings.warn("careful", stacklevel=2)

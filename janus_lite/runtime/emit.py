@@ -223,8 +223,10 @@ class _Writer:
             return [*self._foreign_call(), *self._ending(len(program.operations), ())]
         commit = program.transaction.commit
         steps = self._steps()
-        lines = self._cancellable([line for step in steps[:commit] for line in step])
-        lines += self._ending(commit, steps)
+        lines = [line for step in steps[:commit] for line in step]
+        ending = self._ending(commit, steps)
+        is_pure = commit == len(steps) and not program.effects
+        lines = self._cancellable(lines + ending) if is_pure else self._cancellable(lines) + ending
         if not program.changes_ambient:
             return lines
         return [

@@ -431,7 +431,7 @@ def infinite_count_outside():
 # ------------------------------------------------------------------------------------ writes
 
 
-@program(code="JL0301")
+@program()
 def global_counter():
     def call(x):
         global COUNT
@@ -600,7 +600,7 @@ def dict_grows():
     return World(call=call, state={"table": table}, inputs=lambda s: (*fresh_tensor(s), s))
 
 
-@program(code="JL0301")
+@program(hits=4)
 def dict_setdefault():
     table = {}
 
@@ -610,7 +610,7 @@ def dict_setdefault():
     return World(call=call, state={"table": table})
 
 
-@program(code="JL0301")
+@program(hits=4)
 def dict_popped():
     table = {"by": 2.0}
 
@@ -631,7 +631,7 @@ def set_added():
     return World(call=call, state={"seen": seen}, inputs=lambda s: (*fresh_tensor(s), s))
 
 
-@program(code="JL0301")
+@program()
 def list_popped():
     work = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
 
@@ -674,7 +674,7 @@ def list_item_incremented():
     return World(call=call, state={"values": values})
 
 
-@program(code="JL0301")
+@program(hits=5)
 def list_plus_equals():
     values = [1.0]
 
@@ -754,7 +754,7 @@ def attribute_of_a_function():
     return World(call=call)
 
 
-@program(code="JL0301")
+@program(hits=5)
 def attribute_deleted():
     class Holder:
         pass
@@ -808,7 +808,7 @@ def property_setter():
     return World(call=call, state={"holder": holder})
 
 
-@program(code="JL0301")
+@program()
 def slots_written():
     class Slotted:
         __slots__ = ("n",)

@@ -35,7 +35,7 @@ from janus_lite.report import Report, Stats, describe_graph, describe_reason
 from janus_lite.runtime import backends
 from janus_lite.runtime.ambient import modes_are_off
 from janus_lite.runtime.cache import Conversion, ConversionCache
-from janus_lite.runtime.checks import Call, Difference, first_difference
+from janus_lite.runtime.checks import Call, Difference, broken_numbers, first_difference
 from janus_lite.runtime.emit import Leave, emit
 from janus_lite.runtime.policy import Policy
 from janus_lite.torch_internals import GLOBAL_STATE_GUARD, is_transforming
@@ -307,16 +307,27 @@ class SpeculativeFunction:
 
     def _nearest_difference(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Difference:
         call = Call(args, kwargs)
-        differences = (first_difference(c.program, call) for c in self._cache.entries)
-        return max(differences, key=lambda difference: difference.held)
+        return first_difference(self._nearest(call).program, call)
+
+    def _nearest(self, call: Call) -> Conversion:
+        """The graph of which most assumptions hold."""
+        entries = self._cache.entries
+        return max(entries, key=lambda entry: first_difference(entry.program, call).held)
 
     def _learn_from_miss(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Relax exactly what broke: "this very object" becomes "an object of the same class"."""
-        difference = self._nearest_difference(args, kwargs)
+        """Relax exactly what broke: "this very object" becomes "an object of the same class".
+
+        Likewise "this number" becomes "a number of the same class".
+        """
+        call = Call(args, kwargs)
+        program = self._nearest(call).program
+        difference = first_difference(program, call)
         self.last_miss = difference.text
         read = difference.read
+        relaxed = broken_numbers(program, call)
         if read is not None and read.kind is ReadKind.IS:
-            self._relaxed |= {str(read.source)}
+            relaxed.append(read)
+        self._relaxed |= {str(one.source) for one in relaxed}
 
     def code(self) -> str:
         """Return the generated source of the newest graph, `""` before the first."""

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from janus_lite.errors import Reason
 from janus_lite.program.assumptions import AssumptionSet, assume
 from janus_lite.program.effects import Transaction, plan_transaction
+from janus_lite.program.views import fold_views
 from janus_lite.record.effects import Effect
+from janus_lite.record.source import Source
 from janus_lite.record.trace import Input, Operation, OperationKind, Trace
 
 
@@ -21,6 +23,7 @@ class Program:
         operations: the graph, in program order.
         output: plan of the return value.
         effects: deferred stores and host calls, each committed once, in program order.
+        numbers: sources of varying numbers that operations, effects and output use.
         transaction: when they are committed, and what is undone before.
         writes_outside: some operation changes an outside tensor in place.
         draws: some operation draws random numbers.
@@ -32,6 +35,7 @@ class Program:
     operations: tuple[Operation, ...]
     output: object
     effects: tuple[Effect, ...]
+    numbers: tuple[Source, ...]
     transaction: Transaction
     writes_outside: bool
     draws: bool
@@ -51,15 +55,17 @@ def generalize(trace: Trace, positional: int, keywords: tuple[str, ...]) -> Prog
     """
     if trace.reason is not None:
         return trace.reason
-    transaction = plan_transaction(trace.operations, trace.effects)
+    operations, effects = fold_views(trace.operations, trace.effects, trace.output)
+    transaction = plan_transaction(operations, effects)
     if isinstance(transaction, Reason):
         return transaction
     return Program(
         assumptions=assume(trace.reads, positional, keywords),
         inputs=trace.inputs,
-        operations=trace.operations,
+        operations=operations,
         output=trace.output,
-        effects=trace.effects,
+        effects=effects,
+        numbers=trace.numbers,
         transaction=transaction,
         writes_outside=any(o.written for o in trace.operations),
         draws=any(o.draws for o in trace.operations),

@@ -52,6 +52,7 @@ _MISSING = object()
 
 def load(session: Session, owner: Any, name: str) -> Any:
     """`owner.name`."""
+    owner = session.numbers.fix(owner)
     cls = type(owner)
     if is_a(owner, torch.Tensor):
         return _load_from_tensor(session, owner, name)
@@ -69,8 +70,7 @@ def load(session: Session, owner: Any, name: str) -> Any:
     if is_a(owner, tuple):
         raw: Any = session.heap.class_attribute(cls, name)[1]
         if type(raw) is _TUPLE_GETTER:
-            session.heap.element(owner, raw.__reduce__()[1][0])
-            return getattr(owner, name)
+            return session.heap.element(owner, raw.__reduce__()[1][0])
     found = getattr(owner, name)
     if session.heap.source_of(owner) is not None and not callable(found):
         session.stop(Code.UNKNOWN_OBJECT, f"`.{name}` of a {cls.__qualname__}, which C code keeps")
@@ -114,9 +114,12 @@ def load_without_fallback(session: Session, owner: Any, name: str) -> Any:
         return _bind(session, raw, owner, cls, name)
     table = instance_dict(owner)
     if table is not None:
-        if source is not None:
-            heap.entry(heap.dict_source(source, owner, table), table, name)
         value = table.get(name, _MISSING)
+        if source is not None:
+            place = heap.dict_source(source, owner, table)
+            if value is not _MISSING:
+                return heap.read_entry(place, table, name)
+            heap.entry(place, table, name)
         if value is not _MISSING:
             return value
     if found_in is not None:
@@ -205,8 +208,7 @@ def _load_slot(
         if session.heap.source_of(owner) is not None:
             session.stop(Code.UNKNOWN_OBJECT, f"the empty slot `.{name}` of a {cls.__qualname__}")
         raise
-    session.heap.field(owner, name, value)
-    return value
+    return session.heap.field(owner, name, value)
 
 
 def _load_getset(

@@ -33,6 +33,7 @@ from janus_lite.record.contracts import (
 )
 from janus_lite.record.heap import SCALARS, instance_dict
 from janus_lite.record.kinds import is_a
+from janus_lite.record.scalars import FUNCTIONS, is_number, is_symbolic, plain
 from janus_lite.record.session import Session
 from janus_lite.record.stack import as_seen_by_user
 from janus_lite.torch_internals import TORCH_BUILTINS
@@ -73,6 +74,8 @@ def call(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
     """`function(*args, **kwargs)`."""
     if session.is_stopped:
         return as_seen_by_user(function)(*args, **kwargs)
+    if session.numbers and any(map(is_symbolic, args)) and _is_numeric(function, args, kwargs):
+        return session.numbers.compute(FUNCTIONS[function], function, *args)
     kind = type(function)
     if kind is types.FunctionType:
         return _call_function(session, function, args, kwargs)
@@ -87,6 +90,19 @@ def call(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
     if kind is _LRU_CACHE:
         return _call_memo(session, function, args, kwargs)
     return _call_object(session, function, args, kwargs)
+
+
+def _is_numeric(function: Any, args: Arguments, kwargs: Keywords) -> bool:
+    """Whether a call is a pure function of numbers, see Note [Varying numbers]."""
+    is_candidate = type(function) in (type, types.BuiltinFunctionType) and not kwargs
+    return is_candidate and function in FUNCTIONS and all(map(is_number, args))
+
+
+def _fixed(session: Session, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords]:
+    """The arguments with every varying number taken for a constant."""
+    if not session.numbers:
+        return args, kwargs
+    return session.numbers.fixed(args), {k: session.numbers.fixed(v) for k, v in kwargs.items()}
 
 
 # -------------------------------------------------------------------------- Python functions
@@ -131,6 +147,7 @@ def _call_partial(
 
 def _call_memo(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
     """An `lru_cache`: the guard calls it again, once, just as eager would have."""
+    args, kwargs = _fixed(session, args, kwargs)
     if not all(_is_getter_argument(session, a) for a in (*args, *kwargs.values())):
         return _unknown(session, function, args, kwargs)
     with _Leaf(session):
@@ -207,6 +224,8 @@ def _construct(session: Session, cls: type, args: Arguments, kwargs: Keywords) -
     if (contract := _class_contract(cls)) is not None:
         if cls is type and len(args) != 1:
             return _unknown(session, cls, args, kwargs)
+        if cls is type and is_symbolic(args[0]):
+            return type(plain(args[0]))
         return _call_leaf(session, cls, contract, args, kwargs)
     meta_call = session.heap.class_attribute(type(cls), "__call__")[1]
     if is_a(meta_call, types.FunctionType):
@@ -472,7 +491,10 @@ def _call_container(
     if source is not None:
         if name not in reads:
             return containers.change(session, method, bound, args, kwargs)
+        args = session.numbers.fixed(args)
         if is_a(bound, dict) and name in {"get", "__getitem__", "__contains__"}:
+            if name != "__contains__" and type(bound) is dict and args[0] in bound:
+                return session.heap.read_entry(source, bound, args[0])
             session.heap.entry(source, bound, args[0])
             return method(*args, **kwargs)
         if name == "__len__":
@@ -482,6 +504,8 @@ def _call_container(
             session.heap.keys(source, bound)
             return method(*args)
         session.heap.content(source, bound)
+    if name not in {"append", "appendleft", "extend"}:
+        args, kwargs = _fixed(session, args, kwargs)
     if name in {"sort", "__eq__", "index", "count", "remove", "__contains__", "update", "extend"}:
         args, kwargs = _as_twins(session, args), _as_twins(session, kwargs)
         return _call_leaf(session, method, Contract.INSPECT, args, kwargs)
@@ -493,6 +517,7 @@ def _call_leaf(
     session: Session, function: Any, contract: Contract, args: Arguments, kwargs: Keywords
 ) -> Any:
     """Call a leaf after noting what its contract says it reads."""
+    args, kwargs = _fixed(session, args, kwargs)
     if contract is Contract.AMBIENT:
         if function is torch._C._set_grad_enabled:  # reports to the function mode itself
             return function(*args)
@@ -677,7 +702,7 @@ def _next(session: Session, function: Any, args: Arguments, kwargs: Keywords) ->
 
 
 def _isinstance(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> bool:
-    value, classes = args
+    value, classes = plain(args[0]), args[1]
     source = session.heap.source_of(value)
     if source is not None:
         session.heap.type_of(value, source)

@@ -16,6 +16,7 @@ from janus_lite.record.contracts import RUN_LOCAL_TYPES
 from janus_lite.record.effects import StoreKind
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.kinds import is_a
+from janus_lite.record.scalars import is_symbolic
 from janus_lite.record.session import Session
 
 Arguments = tuple[Any, ...]
@@ -23,6 +24,8 @@ Rule = Callable[[Session, Any, Any, Arguments], Any]
 _DICTS = (dict, OrderedDict, defaultdict)
 _ELEMENTS = (list, tuple, set, frozenset, deque)
 _NOTHING = object()
+# They put a number into a container as it is.
+_TAKE_NUMBERS = frozenset({"append", "appendleft", "extend", "__setitem__"})
 
 
 def change(
@@ -30,6 +33,8 @@ def change(
 ) -> Any:
     """Call a C method that changes the outside container `bound`."""
     name = method.__name__
+    if name not in _TAKE_NUMBERS:
+        args = session.numbers.fixed(args)
     rule = _RULES.get((type(bound), name))
     if rule is not None and not kwargs:
         return rule(session, method, bound, args)
@@ -42,7 +47,10 @@ def store_item(session: Session, owner: Any, key: Any, value: Any) -> None:
     """`owner[key] = value` on an outside container."""
     if type(owner) in _DICTS:
         session.store(StoreKind.ITEM, owner, key, value)
-        session.writes.written(owner, key)
+        if is_symbolic(key):
+            session.writes.rewritten(owner)  # a replay writes somewhere else
+        else:
+            session.writes.written(owner, key)
     elif type(owner) is list and _is_index(owner, key):
         _note_length(session, owner)
         session.store(StoreKind.ITEM, owner, key, value)

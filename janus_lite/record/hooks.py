@@ -42,6 +42,8 @@ class Hooks:
         table = sys._getframe(1).f_globals
         session = current()
         if session is not None:
+            if name in table:
+                return session.heap.read_global(table, name)
             session.heap.global_name(table, name)
         try:
             return table[name]

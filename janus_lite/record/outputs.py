@@ -16,12 +16,14 @@ from typing import Any
 import torch
 
 from janus_lite.errors import Code
-from janus_lite.record.effects import Effect, Store
+from janus_lite.record.effects import Effect, HostCall, Store
 from janus_lite.record.heap import SCALARS, instance_dict
 from janus_lite.record.kinds import is_a
+from janus_lite.record.scalars import is_symbolic
 from janus_lite.record.session import Session
 from janus_lite.record.source import Source
-from janus_lite.record.text import Text
+from janus_lite.record.text import Piece, Text
+from janus_lite.record.trace import Ref
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -57,6 +59,28 @@ class Built:
     extra: object = None
 
 
+def plans_of(effect: Effect) -> tuple[object, ...]:
+    """The plans of everything that an effect needs."""
+    if isinstance(effect, HostCall):
+        return (*effect.args, *effect.kwargs.values())
+    return effect.values
+
+
+def parts_of(plan: object) -> tuple[object, ...]:
+    """The plans of which another one is made."""
+    if isinstance(plan, Text):
+        return tuple(part.ref for part in plan.parts if isinstance(part, Piece))
+    if isinstance(plan, Built):
+        return (*plan.items, *(p for _, p in plan.attributes))
+    return ()
+
+
+def refs_in_plan(plan: object) -> list[Ref]:
+    """All graph values that a plan needs."""
+    own = [plan] if isinstance(plan, Ref) else []
+    return [*own, *(ref for part in parts_of(plan) for ref in refs_in_plan(part))]
+
+
 _ATOMS = (type, types.ModuleType, enum.Enum, types.BuiltinFunctionType, torch.Generator)
 
 
@@ -87,6 +111,8 @@ class OutputPlanner:
             return ref
         if type(value) in SCALARS:
             return Constant(value)
+        if is_symbolic(value):
+            return Loaded(self._session.numbers.use(value))
         if type(value) is Text:
             return value
         source = self._session.heap.source_of(value)
@@ -106,7 +132,10 @@ class OutputPlanner:
         """Return a store with plans in place of its values; a host call has them already."""
         if not isinstance(effect, Store):
             return effect
-        return replace(effect, values=tuple(map(self.plan, effect.values)))
+        values = tuple(map(self.plan, effect.values))
+        is_varying = is_symbolic(effect.key)
+        key = self._session.numbers.use(effect.key) if is_varying else effect.key
+        return replace(effect, key=key, values=values)
 
     def _build(self, value: Any) -> object:
         cls = type(value)
@@ -123,7 +152,7 @@ class OutputPlanner:
         attributes = self._attributes(value)
         if is_a(value, dict) and _has_builtin_iteration(cls, dict, OrderedDict):
             extra = value.default_factory if is_a(value, defaultdict) else None
-            keys = tuple(dict.keys(value))
+            keys = tuple(map(self._session.numbers.fix, dict.keys(value)))
             if not all(self._is_key(k) for k in keys):
                 return self._stop("a dict with keys made in the run")
             items = tuple(self.plan(v) for v in dict.values(value))

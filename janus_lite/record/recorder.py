@@ -41,8 +41,8 @@ def record(
         kwargs: keyword arguments.
         owner: the module whose class provides the function as `forward`, when it is one; the
             function is then looked up on the class again, so that a patched class is noticed.
-        relaxed: places (as printed by their source) where another object of the same class may
-            stand from now on.
+        relaxed: places (as printed by their source) where another object of the same class, or
+            another number, may stand from now on.
 
     Returns:
         The user's result and the trace; `trace.reason` says why it cannot be replayed.
@@ -51,10 +51,10 @@ def record(
         BaseException: whatever the user's function raises, unchanged; its trace is dropped.
     """
     session = Session(TWINS, calls.call, syntax.iterate, syntax.store_item, plan_now, relaxed)
-    for index, value in enumerate(args):
-        session.heap.mark(value, Argument(index))
-    for name, value in kwargs.items():
-        session.heap.mark(value, Keyword(name))
+    heap = session.heap
+    args = tuple(heap.read(value, Argument(index)) for index, value in enumerate(args))
+    kwargs = {name: heap.read(value, Keyword(name)) for name, value in kwargs.items()}
+    result: Any = None
     started = time.perf_counter()
     outer = enter(session)
     try:
@@ -67,10 +67,13 @@ def record(
         ):
             result = _run(session, function, args, kwargs, owner)
         enter(outer)
-        return result, _finish(session, result, time.perf_counter() - started)
+        trace = _finish(session, result, time.perf_counter() - started)
     finally:
         enter(outer)
         session.release()
+        del args, kwargs  # may hold numbers that must not outlive the run
+        result = session.numbers.settle(result)
+    return result, trace
 
 
 @contextlib.contextmanager
@@ -114,6 +117,7 @@ def _finish(session: Session, result: object, seconds: float) -> Trace:
         operations=tuple(tape.operations),
         output=output,
         effects=effects,
+        numbers=session.numbers.used,
         reason=session.reason,
         seconds=seconds,
         examples=tuple(tape.examples),

@@ -16,6 +16,7 @@ from janus_lite.record.audit import is_library_file
 from janus_lite.record.effects import Store, StoreKind, WriteLog
 from janus_lite.record.heap import Heap
 from janus_lite.record.instrument import NotInstrumentable, Twin, TwinCache
+from janus_lite.record.scalars import Numbers
 from janus_lite.record.tape import Tape
 
 # Torch asks these files, for every operator under a dispatch mode, who shall run it.
@@ -51,7 +52,7 @@ class Session:
         twins: the process-wide cache of instrumented code.
         call: runs a call of the user's program (`calls.call`).
         iterate: prepares an iterable of the user's program (`syntax.iterate`).
-        relaxed: places where another object of the same class may stand.
+        relaxed: places where another object of the same class, or another number, may stand.
         store_item: does an item assignment of the user's program (`syntax.store_item`).
         plan_now: plans a value as it is at this moment (`outputs.plan_now`).
 
@@ -86,8 +87,16 @@ class Session:
         self._fresh_functions: dict[int, FunctionType] = {}
         self._noted_functions: set[int] = set()
         self._first: Site | None = None  # the speculated function itself, until a line of it runs
+        self.numbers = Numbers(
+            lambda source, value: self.heap.assume_equal(source, value),
+            lambda source, cls: self.heap.assume_class(source, cls),
+        )
         self.tape = Tape(
-            self.stop, self.site, self._module, lambda value: self.heap.snapshot(value)
+            self.stop,
+            self.site,
+            self._module,
+            lambda value: self.heap.snapshot(value),
+            self.numbers,
         )
         self.writes = WriteLog()
         self.heap = Heap(
@@ -96,6 +105,7 @@ class Session:
             self.site,
             self.stop,
             self.writes,
+            self.numbers,
             relaxed,
         )
 

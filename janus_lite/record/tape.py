@@ -20,12 +20,14 @@ from janus_lite.errors import Code, Site
 from janus_lite.record import torch_table
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.kinds import is_a
+from janus_lite.record.scalars import Numbers, is_symbolic, plain, rebuilt
 from janus_lite.record.source import Source
 from janus_lite.record.torch_table import Treatment
 from janus_lite.record.trace import Input, Operation, OperationKind, Ref, TensorMeta
 from janus_lite.torch_internals import TorchDispatchMode, TorchFunctionMode, is_plain, without_modes
 
 _NORM_TRAINING = 5  # position of `training` in the operators that update running statistics
+Layout = tuple[tuple[int, ...], tuple[int, ...]]
 _HOST_VALUES = (bool, int, float, complex)
 
 
@@ -37,6 +39,7 @@ class Tape:
         site: the user's current line.
         module: path of the module that is running.
         snapshot: notes the content of an outside container that an operation reads.
+        numbers: the numbers that vary.
     """
 
     def __init__(
@@ -45,7 +48,9 @@ class Tape:
         site: Callable[[], Site | None],
         module: Callable[[], str],
         snapshot: Callable[[object], bool],
+        numbers: Numbers,
     ) -> None:
+        self._numbers = numbers
         self._stop = stop
         self._site = site
         self._module = module
@@ -136,6 +141,9 @@ class Tape:
         if self.is_stopped or self.is_unrecorded:
             return (runs or target)(*args, **kwargs)
         treatment = torch_table.treatment(target)
+        if self._numbers and not torch_table.takes_numbers(target):
+            args = self._numbers.fixed(args)
+            kwargs = {k: self._numbers.fixed(v) for k, v in kwargs.items()}
         if treatment is Treatment.METADATA:
             return target(*args, **kwargs)
         if treatment is Treatment.AMBIENT:
@@ -145,6 +153,9 @@ class Tape:
             return target(*args, **kwargs)
         encoded_args = tuple(self._encode(a) for a in args)
         encoded_kwargs = {k: self._encode(v) for k, v in kwargs.items()}
+        if self._numbers:
+            args = rebuilt(args, plain)
+            kwargs = {k: rebuilt(v, plain) for k, v in kwargs.items()}
         self._forget_facts()
         self.depth += 1
         self.is_unrecorded = runs is not None
@@ -157,7 +168,8 @@ class Tape:
             self.depth -= 1
             self.is_unrecorded = False
         if not self.is_stopped:
-            self._append(target, treatment, encoded_args, encoded_kwargs, result)
+            layout = self._view_layout(target, args, result)
+            self._append(target, treatment, encoded_args, encoded_kwargs, result, layout)
         return result
 
     def ambient(self, target: Callable[..., object], args: tuple[object, ...]) -> object:
@@ -175,6 +187,7 @@ class Tape:
         args: tuple[object, ...],
         kwargs: dict[str, object],
         result: object,
+        layout: Layout | None,
     ) -> None:
         kind, expected, output = OperationKind.COMPUTE, None, None
         if _is_host_value(result) or treatment is Treatment.CHECKED:
@@ -207,8 +220,24 @@ class Tape:
                 self.try_depth > 0,
                 self._site(),
                 self._module(),
+                layout,
             )
         )
+
+    def _view_layout(
+        self, target: Callable[..., object], args: tuple[object, ...], result: object
+    ) -> Layout | None:
+        """See `Operation.layout`."""
+        if torch.is_grad_enabled() or torch_table.name_of(target) not in torch_table.VIEWS:
+            return None
+        base = args[0]
+        if not (is_a(base, torch.Tensor) and is_a(result, torch.Tensor)) or result is base:
+            return None
+        with without_modes():
+            is_alias = result.untyped_storage()._cdata == base.untyped_storage()._cdata
+            if not is_alias or result.storage_offset() != base.storage_offset():
+                return None
+            return tuple(result.shape), result.stride()
 
     def _encode(self, value: Any) -> object:
         if is_a(value, torch.Tensor):
@@ -219,13 +248,19 @@ class Tape:
             return ref
         if type(value) in SCALARS or issubclass(type(value), np.generic):
             return value
+        if is_symbolic(value):
+            return self._numbers.use(value)
         if is_a(value, list | tuple | dict | slice):
-            self._snapshot(value)
+            self._snapshot(rebuilt(value, plain))
+        return self._encode_parts(value)
+
+    def _encode_parts(self, value: Any) -> object:
         if type(value) is list:
             return [self._encode(v) for v in value]
         if type(value) is tuple:
             return tuple(self._encode(v) for v in value)
         if is_a(value, slice):
+            value = self._numbers.fixed(value)  # decides the result's sizes
             return slice(*(self._encode(v) for v in (value.start, value.stop, value.step)))
         if type(value) is dict:
             return {k: self._encode(v) for k, v in value.items()}

@@ -124,7 +124,8 @@ class Operation:
 
     Attributes:
         target: the callable, at the level of torch's C builtins where possible.
-        args: positional arguments; tensors are `Ref`s inside lists, tuples, dicts and slices.
+        args: positional arguments; tensors are `Ref`s inside lists, tuples, dicts and slices,
+            varying numbers are `Source`s.
         kwargs: keyword arguments, likewise.
         output: the result's structure with `Ref`s for tensors, `None` for no result.
         kind: see `OperationKind`.
@@ -137,6 +138,8 @@ class Operation:
         is_guarded: it ran inside a `try` of the user's program.
         site: line of the user's program.
         module: path of the `nn.Module` that ran it, `""` at the top.
+        layout: sizes and strides of a result that is a view of the first argument with the same
+            offset, recorded while gradients are off.
     """
 
     target: Callable[..., object]
@@ -153,6 +156,7 @@ class Operation:
     is_guarded: bool = False
     site: Site | None = None
     module: str = ""
+    layout: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -165,6 +169,7 @@ class Trace:
         operations: torch calls in program order.
         output: plan that rebuilds the return value.
         effects: stores into outside objects and host calls, planned, in program order.
+        numbers: sources of varying numbers that operations, effects and output use.
         reason: why the run cannot be replayed, `None` when it can.
         seconds: how long the run took.
     """
@@ -174,6 +179,20 @@ class Trace:
     operations: tuple[Operation, ...]
     output: object = None
     effects: tuple[Effect, ...] = ()
+    numbers: tuple[Source, ...] = ()
     reason: Reason | None = None
     seconds: float = 0.0
     examples: tuple[torch.Tensor, ...] = field(default=(), repr=False)
+
+
+def refs_in(value: object) -> list[Ref]:
+    """All graph values in an operand."""
+    if isinstance(value, Ref):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [r for v in value for r in refs_in(v)]
+    if isinstance(value, dict):
+        return [r for v in value.values() for r in refs_in(v)]
+    if isinstance(value, slice):
+        return refs_in((value.start, value.stop, value.step))
+    return []

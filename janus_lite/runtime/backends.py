@@ -63,6 +63,8 @@ def compile_graph(
     """
     if any(is_assertion(o) for o in program.operations):
         raise BackendError("the program decides on tensor values; only 'eager' can run that")
+    if program.numbers:
+        raise BackendError("a Python number varies; only 'eager' takes it as an input")
     if program.effects and program.writes_outside:
         found = "the program changes outside objects and tensors; only 'eager' keeps their order"
         raise BackendError(found)

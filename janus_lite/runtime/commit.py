@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
+from collections.abc import Mapping
 from typing import Any
 
 from janus_lite.program.generalize import Program
-from janus_lite.record.effects import Effect, HostCall, Store, StoreKind
-from janus_lite.record.outputs import Built, Constant, Loaded
+from janus_lite.record.effects import Effect, Store, StoreKind
+from janus_lite.record.outputs import Built, Constant, Loaded, parts_of, plans_of, refs_in_plan
+from janus_lite.record.source import Source
 from janus_lite.record.text import Piece, Text
 from janus_lite.record.trace import Ref
 from janus_lite.runtime.guards import Loader, Names
@@ -24,10 +26,14 @@ class CommitEmitter:
         program: whose effects and output.
         names: shared names of the module.
         lines: receives the code.
+        numbers: names of the varying numbers, loaded with the guards, by source.
     """
 
-    def __init__(self, program: Program, names: Names, lines: list[str]) -> None:
+    def __init__(
+        self, program: Program, names: Names, lines: list[str], numbers: Mapping[int, str]
+    ) -> None:
         self._names = names
+        self._numbers = numbers
         self._lines = lines
         self._output = program.output
         self._pending = deque(program.effects)
@@ -51,12 +57,15 @@ class CommitEmitter:
 
     def _note(self, plan: object) -> None:
         if isinstance(plan, Loaded):
-            self._loader.load(plan.source)
+            self._load(plan.source)
         elif isinstance(plan, Built):
             self._uses[id(plan)] += 1
             if self._uses[id(plan)] == 1:
                 for part in parts_of(plan):
                     self._note(part)
+
+    def _load(self, source: Source) -> str:
+        return self._numbers.get(id(source)) or self._loader.load(source)
 
     # ---------------------------------------------------------------- effects
 
@@ -84,6 +93,8 @@ class CommitEmitter:
     # ------------------------------------------------------------------ plans
 
     def _constant(self, value: object) -> str:
+        if isinstance(value, Source):
+            return self._load(value)
         return repr(value) if is_literal(value) else self._names.constant(value)
 
     def _plan(self, plan: object) -> str:
@@ -93,7 +104,7 @@ class CommitEmitter:
         if isinstance(plan, Constant):
             return self._constant(plan.value)
         if isinstance(plan, Loaded):
-            return self._loader.load(plan.source)
+            return self._load(plan.source)
         if isinstance(plan, Text):
             return f"''.join(({', '.join(map(self._piece, plan.parts))},))"
         assert isinstance(plan, Built)
@@ -134,35 +145,10 @@ class CommitEmitter:
         return f"{maker}({cls}, {content}, {fields}, {extra})"
 
 
-def plans_of(effect: Effect) -> tuple[object, ...]:
-    """The plans of everything that an effect needs."""
-    if isinstance(effect, HostCall):
-        return (*effect.args, *effect.kwargs.values())
-    return effect.values
-
-
-def parts_of(plan: object) -> tuple[object, ...]:
-    """The plans of which another one is made."""
-    if isinstance(plan, Text):
-        return tuple(part.ref for part in plan.parts if isinstance(part, Piece))
-    if isinstance(plan, Built):
-        return (*plan.items, *(p for _, p in plan.attributes))
-    return ()
-
-
 def foreign_outputs(program: Program) -> list[Ref]:
     """The graph values that output and effects need, which a foreign backend must return."""
-    refs: dict[Ref, None] = {}
-
-    def walk(plan: object) -> None:
-        if isinstance(plan, Ref):
-            refs[plan] = None
-        for part in parts_of(plan):
-            walk(part)
-
-    for plan in (program.output, *(p for e in program.effects for p in plans_of(e))):
-        walk(plan)
-    return list(refs)
+    plans = (program.output, *(p for e in program.effects for p in plans_of(e)))
+    return list(dict.fromkeys(ref for plan in plans for ref in refs_in_plan(plan)))
 
 
 def is_literal(value: Any) -> bool:

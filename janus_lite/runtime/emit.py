@@ -17,13 +17,14 @@ import torch
 
 from janus_lite.program.effects import is_assertion
 from janus_lite.program.generalize import Program
+from janus_lite.record.source import Computed, Source
 from janus_lite.record.text import convert
 from janus_lite.record.torch_table import name_of
-from janus_lite.record.trace import Input, Operation, OperationKind, Read, Ref
+from janus_lite.record.trace import Input, Operation, OperationKind, Read, Ref, refs_in
 from janus_lite.runtime import ambient
 from janus_lite.runtime.commit import CommitEmitter, foreign_outputs, is_literal
 from janus_lite.runtime.fingerprint import Fingerprint, FingerprintBuilder
-from janus_lite.runtime.guards import GuardEmitter, Names
+from janus_lite.runtime.guards import LOOKUP_ERRORS, GuardEmitter, Names
 from janus_lite.runtime.heap_check import HeapCheck, split_by_fingerprint
 from janus_lite.runtime.undo import remember, undo
 from janus_lite.torch_internals import tensor_guard
@@ -129,6 +130,7 @@ class _Writer:
             convert=convert,
             global_state=global_state,
             ambient=ambient,
+            LOOKUP_ERRORS=LOOKUP_ERRORS,
             modes_are_off=ambient.modes_are_off,
         )
         if examples:
@@ -136,6 +138,7 @@ class _Writer:
         if graph is not None:
             names["graph"] = graph
         self._targets: dict[int, str] = {}
+        self._numbers: dict[int, str] = {}
 
     def module(self) -> str:
         """Return the module's text."""
@@ -175,7 +178,18 @@ class _Writer:
         if self._program.inputs:
             arguments = ", ".join(f"v{i.ref.index}" for i in self._program.inputs)
             lines.append(f"if not tensors_match({arguments}): return MISS")
-        return lines
+        for source in self._program.numbers:
+            self._numbers[id(source)] = emitter.loader.load(source)
+        if not self._has_computed():
+            return lines
+        return ["try:", *_indent(lines), "except LOOKUP_ERRORS: return MISS"]
+
+    def _has_computed(self) -> bool:
+        """Whether a check computes with numbers, which may divide by zero and the like."""
+        assumptions = self._program.assumptions
+        reads = (*assumptions.arguments, *assumptions.heap)
+        sources = (*(r.source for r in reads), *self._program.numbers)
+        return any(isinstance(source, Computed) for source in sources)
 
     def _emit_plainly(self, emitter: GuardEmitter, lines: list[str], reads: Sequence[Read]) -> None:
         for read in reads:
@@ -331,7 +345,7 @@ class _Writer:
         if len(numbers) == 1 and all(p == slice(None) for p in parts if type(p) is not int):
             select = self._target(torch.Tensor.select)
             return f"{select}({self._value(owner)}, {numbers[0]}, {parts[numbers[0]]})"
-        if refs_in(index):
+        if refs_in(index) or any(isinstance(part, Source) for part in parts):
             return f"{self._value(owner)}[{self._value(index)}]"
         return f"{self._value(owner)}[{self.names.constant(index)}]"
 
@@ -349,6 +363,8 @@ class _Writer:
         """Source text of an operand."""
         if isinstance(value, Ref):
             return f"v{value.index}"
+        if isinstance(value, Source):
+            return self._numbers[id(value)]
         if is_literal(value):
             return repr(value)
         if isinstance(value, slice):
@@ -380,26 +396,13 @@ class _Writer:
     def _ending(self, first: int, steps: Sequence[list[str]]) -> list[str]:
         """From the commit point `first` on: the effects in program order, the rest, the output."""
         lines: list[str] = []
-        commit = CommitEmitter(self._program, self.names, lines)
+        commit = CommitEmitter(self._program, self.names, lines, self._numbers)
         for position in range(first, len(steps)):
             commit.effects(position)
             lines += steps[position]
         commit.effects(len(self._program.operations))
         commit.output()
         return lines
-
-
-def refs_in(value: object) -> list[Ref]:
-    """All graph values in an operand."""
-    if isinstance(value, Ref):
-        return [value]
-    if isinstance(value, list | tuple):
-        return [r for v in value for r in refs_in(v)]
-    if isinstance(value, dict):
-        return [r for v in value.values() for r in refs_in(v)]
-    if isinstance(value, slice):
-        return refs_in((value.start, value.stop, value.step))
-    return []
 
 
 def _made_or_read(operation: Operation) -> set[int]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from janus_lite.errors import Code, Reason
 from janus_lite.program.assumptions import AssumptionSet, assume
+from janus_lite.program.views import fold_views
 from janus_lite.record.effects import Store
 from janus_lite.record.trace import Input, Operation, OperationKind, Trace
 
@@ -22,7 +23,6 @@ class Program:
         output: plan of the return value.
         stores: deferred stores, committed once at the end.
         has_assertions: some operation compares a host value or a shape.
-        is_fresh: no tensor that leaves is a view of another one or was written in place.
         writes_outside: some operation changes an outside tensor in place.
         draws: some operation draws random numbers.
         changes_ambient: some operation changes grad mode or autocast for the ones after it.
@@ -34,7 +34,6 @@ class Program:
     output: object
     stores: tuple[Store, ...]
     has_assertions: bool
-    is_fresh: bool
     writes_outside: bool
     draws: bool
     changes_ambient: bool
@@ -64,14 +63,14 @@ def generalize(trace: Trace, positional: int, keywords: tuple[str, ...]) -> Prog
         # An operation may still raise when data is bad; the stores before it would be lost.
         found = "stores into outside objects and changes outside tensors in one call"
         return Reason(Code.LATE_ASSERTION, found, trace.stores[0].site)
+    plans = (trace.output, *(value for store in trace.stores for value in store.values))
     return Program(
         assumptions=assume(trace.reads, positional, keywords),
         inputs=trace.inputs,
-        operations=trace.operations,
+        operations=fold_views(trace.operations, plans),
         output=trace.output,
         stores=trace.stores,
         has_assertions=any(is_assertion(o) for o in trace.operations),
-        is_fresh=trace.is_fresh,
         writes_outside=any(o.writes_outside for o in trace.operations),
         draws=any(o.draws for o in trace.operations),
         changes_ambient=any(o.kind is OperationKind.AMBIENT for o in trace.operations),

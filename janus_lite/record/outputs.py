@@ -21,6 +21,7 @@ from janus_lite.record.heap import SCALARS, instance_dict
 from janus_lite.record.kinds import is_a
 from janus_lite.record.session import Session
 from janus_lite.record.source import Source
+from janus_lite.record.trace import Ref
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,18 +57,23 @@ class Built:
     extra: object = None
 
 
+def refs_in_plan(plan: object) -> list[Ref]:
+    """All graph values that a plan needs."""
+    if isinstance(plan, Ref):
+        return [plan]
+    if isinstance(plan, Built):
+        parts = (*plan.items, *(value for _, value in plan.attributes))
+        return [ref for part in parts for ref in refs_in_plan(part)]
+    return []
+
+
 _ATOMS = (type, types.ModuleType, enum.Enum, types.BuiltinFunctionType, torch.Generator)
 
 
 class OutputPlanner:
-    """Plans one return value; shared objects give the same plan object.
-
-    Attributes:
-        is_fresh: so far no tensor of the graph that leaves is a view or was written in place.
-    """
+    """Plans one return value; shared objects give the same plan object."""
 
     def __init__(self, session: Session) -> None:
-        self.is_fresh = True
         self._session = session
         self._plans: dict[int, object] = {}
         self._open: set[int] = set()
@@ -78,7 +84,6 @@ class OutputPlanner:
             ref = self._session.tape.ref_of(value)
             if ref is None:
                 self._stop("a tensor of unknown origin")
-            self.is_fresh &= not (value._is_view() or _was_written(value))
             return ref
         if type(value) in SCALARS:
             return Constant(value)
@@ -154,10 +159,6 @@ class OutputPlanner:
     def _stop(self, what: str) -> object:
         self._session.stop(Code.ESCAPING_OUTPUT, f"returns {what}")
         return Constant(None)
-
-
-def _was_written(tensor: torch.Tensor) -> bool:
-    return not tensor.is_inference() and tensor._version > 0
 
 
 def _has_builtin_iteration(cls: type, *bases: type) -> bool:

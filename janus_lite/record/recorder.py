@@ -99,10 +99,10 @@ def _finish(session: Session, result: object, seconds: float) -> Trace:
     """Plan the output and the stores; a bug of ours here must not cost the user's result."""
     output: object = None
     stores: tuple[Store, ...] = ()
-    planner = OutputPlanner(session)
     try:
         session.finish()
         if not session.is_stopped:
+            planner = OutputPlanner(session)
             output = planner.plan(result)
             stores = tuple(map(planner.plan_store, session.writes.stores))
     except Exception as error:
@@ -114,7 +114,6 @@ def _finish(session: Session, result: object, seconds: float) -> Trace:
         operations=tuple(tape.operations),
         output=output,
         stores=stores,
-        is_fresh=planner.is_fresh,
         reason=session.reason,
         seconds=seconds,
         examples=tuple(tape.examples),

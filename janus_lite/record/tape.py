@@ -26,6 +26,7 @@ from janus_lite.record.trace import Input, Operation, OperationKind, Ref, Tensor
 from janus_lite.torch_internals import TorchDispatchMode, TorchFunctionMode, is_plain, without_modes
 
 _NORM_TRAINING = 5  # position of `training` in the operators that update running statistics
+Layout = tuple[tuple[int, ...], tuple[int, ...]]
 _HOST_VALUES = (bool, int, float, complex)
 
 
@@ -154,7 +155,8 @@ class Tape:
             self.depth -= 1
             self._is_opaque = False
         if not self.is_stopped:
-            self._append(target, treatment, encoded_args, encoded_kwargs, result)
+            layout = self._view_layout(target, args, result)
+            self._append(target, treatment, encoded_args, encoded_kwargs, result, layout)
         return result
 
     def ambient(self, target: Callable[..., object], args: tuple[object, ...]) -> object:
@@ -172,6 +174,7 @@ class Tape:
         args: tuple[object, ...],
         kwargs: dict[str, object],
         result: object,
+        layout: Layout | None,
     ) -> None:
         kind, expected, output = OperationKind.COMPUTE, None, None
         if _is_host_value(result) or treatment is Treatment.CHECKED:
@@ -201,8 +204,24 @@ class Tape:
                 self.try_depth > 0,
                 self._site(),
                 self._module(),
+                layout,
             )
         )
+
+    def _view_layout(
+        self, target: Callable[..., object], args: tuple[object, ...], result: object
+    ) -> Layout | None:
+        """See `Operation.layout`."""
+        if torch.is_grad_enabled() or torch_table.name_of(target) not in torch_table.VIEWS:
+            return None
+        base = args[0]
+        if not (is_a(base, torch.Tensor) and is_a(result, torch.Tensor)) or result is base:
+            return None
+        with without_modes():
+            is_alias = result.untyped_storage()._cdata == base.untyped_storage()._cdata
+            if not is_alias or result.storage_offset() != base.storage_offset():
+                return None
+            return tuple(result.shape), result.stride()
 
     def _encode(self, value: Any) -> object:
         if is_a(value, torch.Tensor):

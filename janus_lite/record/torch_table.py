@@ -43,6 +43,13 @@ map_ map2_ _make_subclass _make_wrapper_subclass __iter__ __contains__ is_alias_
 __bool__internal module_load requires_grad_ retain_grad
 """.split()
 _AMBIENT_FUNCTIONS: frozenset[str] = frozenset({"_set_grad_enabled"})
+# What only looks at a tensor in another way, when it need not copy; sizes come from its arguments.
+VIEWS: frozenset[str] = frozenset(
+    """
+    view reshape transpose permute t T mT swapaxes swapdims movedim moveaxis unsqueeze squeeze
+    expand expand_as view_as reshape_as flatten unflatten broadcast_to
+    """.split()
+)
 NORMS_WITH_STATISTICS: frozenset[str] = frozenset(
     {"aten::native_batch_norm", "aten::cudnn_batch_norm", "aten::miopen_batch_norm"}
 )

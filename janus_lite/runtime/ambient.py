@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 
-from janus_lite.torch_internals import (
-    below_autograd,
-    dispatch_mode_depth,
-    function_mode_depth,
-    is_tracing,
-    is_within_forward_ad,
-)
-
-_NOTHING: AbstractContextManager[object] = nullcontext()
+from janus_lite.torch_internals import dispatch_mode_depth, function_mode_depth, is_tracing
 
 
 def modes_are_off() -> bool:  # hot
     """Whether no torch function mode, dispatch mode or tracer of anybody is active."""
     return not (function_mode_depth() or dispatch_mode_depth() or is_tracing())
-
-
-def without_autograd() -> AbstractContextManager[object]:  # hot
-    """A block whose operations skip autograd's layer of dispatch, where it has nothing to do."""
-    if below_autograd is None or is_within_forward_ad():
-        return _NOTHING
-    return below_autograd()
 
 
 @dataclass(frozen=True, slots=True)

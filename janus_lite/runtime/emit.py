@@ -18,15 +18,15 @@ import torch
 
 from janus_lite.program.generalize import Program, is_assertion
 from janus_lite.record.effects import Store, StoreKind
-from janus_lite.record.outputs import Built, Constant, Loaded
+from janus_lite.record.outputs import Built, Constant, Loaded, refs_in_plan
 from janus_lite.record.torch_table import name_of
-from janus_lite.record.trace import Input, Operation, OperationKind, Read, Ref
+from janus_lite.record.trace import Input, Operation, OperationKind, Read, Ref, refs_in
 from janus_lite.runtime import ambient
 from janus_lite.runtime.fingerprint import Fingerprint, FingerprintBuilder
 from janus_lite.runtime.guards import GuardEmitter, Loader, Names
 from janus_lite.runtime.heap_check import HeapCheck, split_by_fingerprint
 from janus_lite.runtime.rebuild import maker_of
-from janus_lite.torch_internals import is_native, tensor_guard
+from janus_lite.torch_internals import tensor_guard
 
 
 class Leave:
@@ -45,8 +45,6 @@ class Leave:
 MISS = Leave()
 # Below this many heap facts a straight check is as quick as the fingerprint.
 FINGERPRINT_FROM = 16
-# From this many operations on, skipping autograd's dispatch saves more than entering the block.
-WITHOUT_AUTOGRAD_FROM = 32
 _counter = itertools.count(1)
 _INDENT = "    "
 
@@ -104,20 +102,8 @@ def emit(
 
 def foreign_outputs(program: Program) -> list[Ref]:
     """The graph values that a foreign backend must return: those that the output plan needs."""
-    refs: dict[Ref, None] = {}
-
-    def walk(plan: object) -> None:
-        if isinstance(plan, Ref):
-            refs[plan] = None
-        elif isinstance(plan, Built):
-            for part in (*plan.items, *(p for _, p in plan.attributes)):
-                walk(part)
-
-    walk(program.output)
-    for store in program.stores:
-        for value in store.values:
-            walk(value)
-    return list(refs)
+    plans = (program.output, *(value for store in program.stores for value in store.values))
+    return list(dict.fromkeys(ref for plan in plans for ref in refs_in_plan(plan)))
 
 
 class _Writer:
@@ -250,8 +236,6 @@ class _Writer:
             )
             if dead:
                 lines.append(f"del {', '.join(f'v{v}' for v in dead)}")
-        if _needs_no_autograd(program):
-            lines = ["with ambient.without_autograd():", *_indent(lines)]
         lines = self._finish(lines)
         if not program.changes_ambient:
             return lines
@@ -431,25 +415,6 @@ class _Writer:
         return f"{maker}({cls}, {content}, {fields}, {extra})"
 
 
-def _needs_no_autograd(program: Program) -> bool:
-    """Whether autograd only passes every operation on, Note [Below autograd].
-
-    Note [Below autograd]
-        With gradients off, torch still sends each operation through the dispatch keys of autograd
-        and of view tracking, which hand it on unchanged. A replay knows that gradients are off, a
-        guard says so, and enters the dispatcher below them. What has work to do there stays out:
-        forward-mode AD (asked at each replay), whatever may run Python inside, and tensors seen
-        outside that are views or count their writes.
-    """
-    return (
-        len(program.operations) >= WITHOUT_AUTOGRAD_FROM
-        and not torch.is_grad_enabled()
-        and program.is_fresh
-        and not (program.writes_outside or program.changes_ambient)
-        and all(is_native(o.target) for o in program.operations)
-    )
-
-
 def _count_uses(plan: object, uses: dict[int, int]) -> None:
     if isinstance(plan, Built):
         uses[id(plan)] += 1
@@ -464,19 +429,6 @@ def _is_literal(value: Any) -> bool:
     if type(value) in (list, tuple):
         return all(_is_literal(v) for v in value)
     return type(value) in (int, str, bool, type(None), type(Ellipsis)) and value is not ...
-
-
-def refs_in(value: object) -> list[Ref]:
-    """All graph values in an operand."""
-    if isinstance(value, Ref):
-        return [value]
-    if isinstance(value, list | tuple):
-        return [r for v in value for r in refs_in(v)]
-    if isinstance(value, dict):
-        return [r for v in value.values() for r in refs_in(v)]
-    if isinstance(value, slice):
-        return refs_in((value.start, value.stop, value.step))
-    return []
 
 
 def _made_or_read(operation: Operation) -> set[int]:

@@ -21,7 +21,7 @@ ORDER = {
         record.torch_table record.instrument record.audit record.stack record.heap record.tape
         record.session record.attributes record.outputs record.calls record.syntax record.hooks
         record.recorder
-        program program.assumptions program.generalize
+        program program.assumptions program.views program.generalize
         runtime runtime.fingerprint runtime.ambient runtime.guards runtime.checks
         runtime.heap_check runtime.rebuild runtime.emit runtime.backends
         runtime.cache runtime.policy

@@ -11,7 +11,7 @@ import contextlib
 import hashlib
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -29,6 +29,17 @@ from tests.differential.kit import World
 from tests.property.random_changes import CHANGES, VALUES
 from tests.property.random_programs import programs
 
+
+@contextlib.contextmanager
+def _default_dtype(dtype: torch.dtype) -> Iterator[None]:
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    try:
+        yield
+    finally:
+        torch.set_default_dtype(before)
+
+
 MODES: dict[str, Callable[[], contextlib.AbstractContextManager[Any]]] = {
     "plain": contextlib.nullcontext,
     "no_grad": torch.no_grad,
@@ -37,16 +48,6 @@ MODES: dict[str, Callable[[], contextlib.AbstractContextManager[Any]]] = {
     "float64": lambda: _default_dtype(torch.float64),
 }
 STATE = "SCALE LEVEL COUNT NAMES ORDER STEPS TAGS QUEUE LOG PART net inner counter".split()
-
-
-@contextlib.contextmanager
-def _default_dtype(dtype: torch.dtype) -> Any:
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
-    try:
-        yield
-    finally:
-        torch.set_default_dtype(before)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -162,7 +163,7 @@ class JanusMachine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self._settings = emit.FINGERPRINT_FROM, emit.WITHOUT_AUTOGRAD_FROM
+        self._fingerprint_from = emit.FINGERPRINT_FROM
         self._step = 0
         self._modules: list[ModuleType] = []
         self.changed_after_hit = False
@@ -171,12 +172,10 @@ class JanusMachine(RuleBasedStateMachine):
         text=programs(),
         subject=st.sampled_from(["net", "step"]),
         is_fingerprinted=st.booleans(),
-        is_below_autograd=st.booleans(),
     )
-    def make(self, text: str, subject: str, is_fingerprinted: bool, is_below_autograd: bool) -> None:
+    def make(self, text: str, subject: str, is_fingerprinted: bool) -> None:
         """Build both copies from one file."""
         emit.FINGERPRINT_FROM = 0 if is_fingerprinted else 1_000_000
-        emit.WITHOUT_AUTOGRAD_FROM = 0 if is_below_autograd else 1_000_000
         file = self.folder / f"program_{hashlib.sha256(text.encode()).hexdigest()[:16]}.py"
         file.write_text(text, encoding="utf-8")
         self.plain, self.other = Copy(file, subject), Copy(file, subject)
@@ -214,7 +213,7 @@ class JanusMachine(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Put everything back."""
-        emit.FINGERPRINT_FROM, emit.WITHOUT_AUTOGRAD_FROM = self._settings
+        emit.FINGERPRINT_FROM = self._fingerprint_from
         for module in self._modules:
             sys.modules.pop(module.__name__, None)
         if self._modules:

@@ -41,6 +41,18 @@ def _statement(text: str) -> Change:
     return change
 
 
+def _weight_norm(module: Any, value: Any) -> None:
+    linear = module.net.blocks[0].linear
+    if not hasattr(linear, "parametrizations"):
+        torch.nn.utils.parametrizations.weight_norm(linear)
+
+
+def _parametrize(module: Any, value: Any) -> None:
+    linear = module.net.linear
+    if linear._parameters.get("bias") is not None:
+        torch.nn.utils.parametrize.register_parametrization(linear, "bias", nn.Tanh())
+
+
 _ASSIGNED = """
 SCALE LEVEL COUNT PART.gain PART.extra PART.kind Part.kind Part.extra net.flag net.rate net.extra
 net.blocks.0.rate net.blocks.1.flag net.training net.blocks.0.training net.drop.p net.part.gain
@@ -153,9 +165,8 @@ m.net.gain.register_hook(lambda grad: grad * 2)
 m.Block.forward = m.plus_rate
 m.Net.extra = value
 m.net.blocks[0].__class__ = m.Net.__bases__[0]
-torch.nn.utils.parametrizations.weight_norm(m.net.blocks[0].linear) if not hasattr(m.net.blocks[0].linear, "parametrizations") else None
-torch.nn.utils.parametrize.register_parametrization(m.net.linear, "bias", nn.Tanh()) if m.net.linear._parameters.get("bias") is not None else None
 """.strip().splitlines()
 
 CHANGES: dict[str, Change] = {f"{path} = value": _assign(path) for path in _ASSIGNED}
 CHANGES |= {text: _statement(text) for text in _STATEMENTS}
+CHANGES |= {"weight_norm": _weight_norm, "register_parametrization": _parametrize}

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from hypothesis import strategies as st
 
-FRAME = '''\
+FRAME = """\
 import collections
 import random
 
@@ -166,7 +166,7 @@ net = Net()
 
 def step(x, y=None, flag=True):
 {step}
-'''
+"""
 
 UNARY = ("torch.relu({0})", "torch.tanh({0})", "{0}.abs()", "-{0}", "{0}.square()", "{0} * 1")
 SHUFFLES = (
@@ -181,74 +181,243 @@ SHUFFLES = (
 )
 BINARY = ("{0} + {1}", "{0} * {1}", "{0} - {1}", "{1} * {0}", "torch.add({0}, {1}, alpha=0.5)")
 SCALARS = (
-    "SCALE", "LEVEL", "COUNT", 'NAMES["a"]', 'NAMES.get("c", 3.0)', "STEPS[0]", "STEPS[-1]", "len(STEPS)",
-    "sum(STEPS)", "max(NAMES.values())", "len(TAGS)", "PART.gain", "Part.kind", "PART.double",
-    "len(QUEUE)", "QUEUE[0]", "sum(QUEUE)", "x.shape[0]", "x.dim()", "Part.limits[1]",
-    "sum(v for v in STEPS)", 'len("".join(NAMES))', "next(iter(ORDER.values()))", "LEVEL ** 2",
-    'getattr(PART, "extra", 4.0)', "len(LOG)", "[s * 2 for s in STEPS][0]", "min(STEPS, default=1.0)",
-    'float(f"{LEVEL}.5")', "len(sorted(TAGS)[0])", "(lambda s: s + 1)(SCALE)", "max(LEVEL, 1)",
-    "tuple(ORDER)[0].count('s')", "STEPS[0] if STEPS else 2.0", "int(LEVEL) // 2", "helper.__defaults__[0]",
-)  # fmt: skip
+    "SCALE",
+    "LEVEL",
+    "COUNT",
+    'NAMES["a"]',
+    'NAMES.get("c", 3.0)',
+    "STEPS[0]",
+    "STEPS[-1]",
+    "len(STEPS)",
+    "sum(STEPS)",
+    "max(NAMES.values())",
+    "len(TAGS)",
+    "PART.gain",
+    "Part.kind",
+    "PART.double",
+    "len(QUEUE)",
+    "QUEUE[0]",
+    "sum(QUEUE)",
+    "x.shape[0]",
+    "x.dim()",
+    "Part.limits[1]",
+    "sum(v for v in STEPS)",
+    'len("".join(NAMES))',
+    "next(iter(ORDER.values()))",
+    "LEVEL ** 2",
+    'getattr(PART, "extra", 4.0)',
+    "len(LOG)",
+    "[s * 2 for s in STEPS][0]",
+    "min(STEPS, default=1.0)",
+    'float(f"{LEVEL}.5")',
+    "len(sorted(TAGS)[0])",
+    "(lambda s: s + 1)(SCALE)",
+    "max(LEVEL, 1)",
+    "tuple(ORDER)[0].count('s')",
+    "STEPS[0] if STEPS else 2.0",
+    "int(LEVEL) // 2",
+    "helper.__defaults__[0]",
+)
 OWN_SCALARS = (
-    "self.rate", "self.count", "self.part.gain", "self.part.kind", 'self.table["k"]',
-    'self.table["n"]["deep"]', "self.values[1]", "len(self.values)", "self.slotted.size",
-    'getattr(self, "extra", 4.0)', "self.part.items[0]", "sum(self.values)", "self.drop.p",
-    'self.__dict__.get("late", 1.0)', "self.norm.eps", "self.linear.in_features", "len(self.table)",
-    "self.pair[0].gain", 'vars(self.part)["gain"]', "len(list(self.parameters()))",
-)  # fmt: skip
-TENSORS = ("x", "x", "x", "x.detach()", "torch.ones(3)", "torch.zeros_like(x)", "x.new_full((3,), 0.5)")  # fmt: skip
-OWN_TENSORS = ("self.gain", "self.state", "self.linear.bias", "self.norm.running_mean", "self.linear.weight.sum(0)")  # fmt: skip
-CALLS = ("helper({0})", "helper({0}, by={1})", "helper({0}, shift={1})", "inner({0})", "PART.apply({0})")
+    "self.rate",
+    "self.count",
+    "self.part.gain",
+    "self.part.kind",
+    'self.table["k"]',
+    'self.table["n"]["deep"]',
+    "self.values[1]",
+    "len(self.values)",
+    "self.slotted.size",
+    'getattr(self, "extra", 4.0)',
+    "self.part.items[0]",
+    "sum(self.values)",
+    "self.drop.p",
+    'self.__dict__.get("late", 1.0)',
+    "self.norm.eps",
+    "self.linear.in_features",
+    "len(self.table)",
+    "self.pair[0].gain",
+    'vars(self.part)["gain"]',
+    "len(list(self.parameters()))",
+)
+TENSORS = (
+    "x",
+    "x",
+    "x",
+    "x.detach()",
+    "torch.ones(3)",
+    "torch.zeros_like(x)",
+    "x.new_full((3,), 0.5)",
+)
+OWN_TENSORS = (
+    "self.gain",
+    "self.state",
+    "self.linear.bias",
+    "self.norm.running_mean",
+    "self.linear.weight.sum(0)",
+)
+CALLS = (
+    "helper({0})",
+    "helper({0}, by={1})",
+    "helper({0}, shift={1})",
+    "inner({0})",
+    "PART.apply({0})",
+)
 OWN_CALLS = (
-    "self.linear({0})", "self.linear({0})", "self.norm({0})", "self.drop({0})", "self.part.apply({0})",
-    "self.fn({0})", "F.linear({0}, self.linear.weight)", "F.dropout({0}, 0.3, self.training)",
-    "F.layer_norm({0}, (3,), self.gain)", "{0} @ self.linear.weight",
-)  # fmt: skip
+    "self.linear({0})",
+    "self.linear({0})",
+    "self.norm({0})",
+    "self.drop({0})",
+    "self.part.apply({0})",
+    "self.fn({0})",
+    "F.linear({0}, self.linear.weight)",
+    "F.dropout({0}, 0.3, self.training)",
+    "F.layer_norm({0}, (3,), self.gain)",
+    "{0} @ self.linear.weight",
+)
 RANDOM = ("torch.rand_like({0}) + {0}", "F.dropout({0}, 0.3)", "{0} + torch.randn(3)")
 CONDITIONS = (
-    "flag", "LEVEL > 1", '"c" in NAMES', '"x" in TAGS', "len(STEPS) > 2", "isinstance(PART, Other)",
-    "x.shape[0] > 2", "x.dtype is torch.float64", "torch.is_grad_enabled()", "y is x", "y is None",
-    "x.requires_grad", "not LOG", "STEPS == [1.0, 2.0]", 'hasattr(PART, "extra")', "SCALE == 1",
-    "STEPS is Part.limits", "type(LEVEL) is bool", "x.is_contiguous()", "callable(helper)", "QUEUE",
-    "1.0 < SCALE < 2.5", "LEVEL and SCALE", 'NAMES.keys() == {"a", "b"}', "PART.items is not STEPS",
-)  # fmt: skip
+    "flag",
+    "LEVEL > 1",
+    '"c" in NAMES',
+    '"x" in TAGS',
+    "len(STEPS) > 2",
+    "isinstance(PART, Other)",
+    "x.shape[0] > 2",
+    "x.dtype is torch.float64",
+    "torch.is_grad_enabled()",
+    "y is x",
+    "y is None",
+    "x.requires_grad",
+    "not LOG",
+    "STEPS == [1.0, 2.0]",
+    'hasattr(PART, "extra")',
+    "SCALE == 1",
+    "STEPS is Part.limits",
+    "type(LEVEL) is bool",
+    "x.is_contiguous()",
+    "callable(helper)",
+    "QUEUE",
+    "1.0 < SCALE < 2.5",
+    "LEVEL and SCALE",
+    'NAMES.keys() == {"a", "b"}',
+    "PART.items is not STEPS",
+)
 OWN_CONDITIONS = (
-    "self.training", "self.flag", "isinstance(self.part, Other)", 'hasattr(self, "extra")',
-    "self.part is PART", "self.pair[0] is self.pair[1]", "self.values", '"k" in self.table',
-    "self.last is None", "self.gain.requires_grad", "self.gain is self.linear.bias", "self.fn is inner",
-    '"late" in self.__dict__', "self.count % 2 == 0", "type(self.part) is Part", "self.linear.bias is not None",
+    "self.training",
+    "self.flag",
+    "isinstance(self.part, Other)",
+    'hasattr(self, "extra")',
+    "self.part is PART",
+    "self.pair[0] is self.pair[1]",
+    "self.values",
+    '"k" in self.table',
+    "self.last is None",
+    "self.gain.requires_grad",
+    "self.gain is self.linear.bias",
+    "self.fn is inner",
+    '"late" in self.__dict__',
+    "self.count % 2 == 0",
+    "type(self.part) is Part",
+    "self.linear.bias is not None",
     "bool(self.linear._forward_hooks)",
-)  # fmt: skip
+)
 RARE_CONDITIONS = (
-    "flag is False", "LEVEL > 2", '"c" in NAMES', "x.shape[0] < 3", "SCALE == 1", "isinstance(PART, Other)",
-    "x.sum() > 20", "len(STEPS) > 3", "not torch.is_grad_enabled()", "True",
-)  # fmt: skip
+    "flag is False",
+    "LEVEL > 2",
+    '"c" in NAMES',
+    "x.shape[0] < 3",
+    "SCALE == 1",
+    "isinstance(PART, Other)",
+    "x.sum() > 20",
+    "len(STEPS) > 3",
+    "not torch.is_grad_enabled()",
+    "True",
+)
 DATA_CONDITIONS = ("x.sum() > 0", "bool((x > 5).any())", "x.abs().max().item() > 1.0")
 STORES = (
-    'NAMES["c"] = {1}', "LOG.append({1})", "LOG.append(x)", "PART.gain = {1}", "STEPS[0] = {1}",
-    "QUEUE.append({1})", "TAGS.add('zzz')", 'NAMES.update(b={1})', "PART.extra = {1}", "LOG.clear()",
-    "STEPS.extend([])", "PART.items = [{1}, 2.0]", "STEPS[:] = [{1}, 2.0]", "COUNT += 1", "x = counter(x)",
-)  # fmt: skip
+    'NAMES["c"] = {1}',
+    "LOG.append({1})",
+    "LOG.append(x)",
+    "PART.gain = {1}",
+    "STEPS[0] = {1}",
+    "QUEUE.append({1})",
+    "TAGS.add('zzz')",
+    "NAMES.update(b={1})",
+    "PART.extra = {1}",
+    "LOG.clear()",
+    "STEPS.extend([])",
+    "PART.items = [{1}, 2.0]",
+    "STEPS[:] = [{1}, 2.0]",
+    "COUNT += 1",
+    "x = counter(x)",
+)
 OWN_STORES = (
-    "self.count += 1", "self.last = x", "self.last = x.detach()", 'self.table["k"] = {1}', "self.rate = {1}",
-    'self.table["seen"] = len(self.table)', "self.values.append(1.0)", "self.part.gain = {1}",
-    'self.extra = {1}', "self.slotted.size = {1}", 'setattr(self, "late", {1})', "self.values[0] = {1}",
-    "self.pair = (PART, self.part)", "self.part = Other({1})", "self.last = [x, {1}]",
-    'self.table["n"]["deep"] = {1}', 'self.__dict__["late"] = {1}', "self.state = x.detach().mean(0)",
-    "self.values = [{1}, 1]", "self.flag = not self.flag", 'self.table.pop("seen", None)',
-)  # fmt: skip
-WRITES = ("x = x.clone(); x.mul_({1})", "x.add_(1.0)", "y = x.clone(); y[0] = 0.5; x = x + y", "x = x + 0; x *= 2", "x = x.clone(); x[:, 0] += 1")
+    "self.count += 1",
+    "self.last = x",
+    "self.last = x.detach()",
+    'self.table["k"] = {1}',
+    "self.rate = {1}",
+    'self.table["seen"] = len(self.table)',
+    "self.values.append(1.0)",
+    "self.part.gain = {1}",
+    "self.extra = {1}",
+    "self.slotted.size = {1}",
+    'setattr(self, "late", {1})',
+    "self.values[0] = {1}",
+    "self.pair = (PART, self.part)",
+    "self.part = Other({1})",
+    "self.last = [x, {1}]",
+    'self.table["n"]["deep"] = {1}',
+    'self.__dict__["late"] = {1}',
+    "self.state = x.detach().mean(0)",
+    "self.values = [{1}, 1]",
+    "self.flag = not self.flag",
+    'self.table.pop("seen", None)',
+)
+WRITES = (
+    "x = x.clone(); x.mul_({1})",
+    "x.add_(1.0)",
+    "y = x.clone(); y[0] = 0.5; x = x + y",
+    "x = x + 0; x *= 2",
+    "x = x.clone(); x[:, 0] += 1",
+)
 OWN_WRITES = (
-    "with torch.no_grad(): self.state.mul_(0.5)", "self.state.copy_(x.detach()[0])", "self.state += 1",
-    "self.linear.weight.data.mul_(0.9)", "self.state[0] = {1}",
-)  # fmt: skip
-IMPERATIVE = ('print("at", LEVEL)', "SCALE_ = random.random(); x = x * SCALE_", "print(x.shape)", "y = x.tolist()")
+    "with torch.no_grad(): self.state.mul_(0.5)",
+    "self.state.copy_(x.detach()[0])",
+    "self.state += 1",
+    "self.linear.weight.data.mul_(0.9)",
+    "self.state[0] = {1}",
+)
+IMPERATIVE = (
+    'print("at", LEVEL)',
+    "SCALE_ = random.random(); x = x * SCALE_",
+    "print(x.shape)",
+    "y = x.tolist()",
+)
 RETURNS = (
-    "return x", "return x", "return x", "return x, x", '{{"out": x, "by": {1}}}', "return Result(x, {1})",
-    "return x[0]", "return [x, {1}, None]", "return x, y", "return x, STEPS", "return x.t(), x",
-    "return collections.OrderedDict(a=x, b=[x, x])", "return x, PART", "return (x.detach(), x)",
-)  # fmt: skip
-OWN_RETURNS = ("return x, self.state", 'return {{"x": x, "t": self.table}}', "return x + self.gain, self.gain", "return x, self.last", "return x, self.part")
+    "return x",
+    "return x",
+    "return x",
+    "return x, x",
+    '{{"out": x, "by": {1}}}',
+    "return Result(x, {1})",
+    "return x[0]",
+    "return [x, {1}, None]",
+    "return x, y",
+    "return x, STEPS",
+    "return x.t(), x",
+    "return collections.OrderedDict(a=x, b=[x, x])",
+    "return x, PART",
+    "return (x.detach(), x)",
+)
+OWN_RETURNS = (
+    "return x, self.state",
+    'return {{"x": x, "t": self.table}}',
+    "return x + self.gain, self.gain",
+    "return x, self.last",
+    "return x, self.part",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -316,7 +485,9 @@ class Body:
     def _expression(self, kind: int) -> str:
         match kind:
             case 0:
-                return self._pick(UNARY, SHUFFLES).format(self._tensor() if self._int(0, 4) == 4 else "x")
+                return self._pick(UNARY, SHUFFLES).format(
+                    self._tensor() if self._int(0, 4) == 4 else "x"
+                )
             case 1 | 2:
                 return self._pick(BINARY).format("x", self._scalar())
             case 3:
@@ -364,16 +535,26 @@ class Body:
     def _loop(self) -> str:
         return self._pick(
             (
-                "for s in STEPS:", "for k, s in NAMES.items():", "for i in range(LEVEL):", "for s in ORDER:",
-                "for s in list(QUEUE):", "for i, s in enumerate(STEPS):", "for s in sorted(TAGS):",
-                "for a, b in zip(STEPS, [0.5, 1.0]):", "while len(STEPS) < 1:",
+                "for s in STEPS:",
+                "for k, s in NAMES.items():",
+                "for i in range(LEVEL):",
+                "for s in ORDER:",
+                "for s in list(QUEUE):",
+                "for i, s in enumerate(STEPS):",
+                "for s in sorted(TAGS):",
+                "for a, b in zip(STEPS, [0.5, 1.0]):",
+                "while len(STEPS) < 1:",
             )
-        )  # fmt: skip
+        )
 
     def _manager(self) -> str:
         return self._pick(
-            ("with torch.no_grad():", "with torch.enable_grad():", 'with torch.autocast("cpu", enabled=flag):')
-        )  # fmt: skip
+            (
+                "with torch.no_grad():",
+                "with torch.enable_grad():",
+                'with torch.autocast("cpu", enabled=flag):',
+            )
+        )
 
     def _return(self) -> str:
         if not self._scope.is_top:

@@ -56,6 +56,7 @@ class Plan:
 
     Attributes:
         second: what is passed as `y`: nothing, a new tensor, `x` itself, a view of it.
+        parts: which objects are passed as `parts`, by their position in `Copy.parts`.
     """
 
     rows: int = 4
@@ -64,10 +65,11 @@ class Plan:
     requires_grad: bool = False
     second: str = "none"
     flag: bool | None = None
+    parts: tuple[int, ...] = ()
     mode: str = "plain"
 
-    def arguments(self, step: int) -> tuple[Any, ...]:
-        """New tensors, the same for each copy of the program."""
+    def arguments(self, step: int, parts: list[Any]) -> tuple[Any, ...]:
+        """New tensors, the same for each copy of the program, and objects of that copy."""
         generator = torch.Generator().manual_seed(step)
         x = torch.randn(self.rows, 3, generator=generator, dtype=self.dtype)
         if self.is_strided:
@@ -75,6 +77,8 @@ class Plan:
         x.requires_grad_(self.requires_grad)
         others = {"new": x.detach() + 1, "same": x, "view": x.detach()[:]}
         named: dict[str, Any] = {} if self.flag is None else {"flag": self.flag}
+        if self.parts:
+            named["parts"] = [parts[index] for index in self.parts]
         if self.second in others:
             return x, others[self.second], {"**": named}
         return x, {"**": named}
@@ -88,6 +92,7 @@ PLANS = st.builds(
     requires_grad=st.booleans(),
     second=st.sampled_from(["none", "none", "new", "same", "view"]),
     flag=st.sampled_from([None, True, False]),
+    parts=st.sampled_from([(), (), (0, 1), (1, 0), (0, 0), (2, 1)]),
     mode=st.sampled_from(["plain", "plain", *MODES]),
 )
 
@@ -100,9 +105,10 @@ class Copy:
         self.module = load(file)
         self._subject = getattr(self.module, subject)
         self.plan = Plan()
+        self.parts = [self.module.Part(1.0), self.module.Part(2.0), self.module.PART]
         self.world = World(
             call=self._call,
-            inputs=lambda step: self.plan.arguments(step),
+            inputs=lambda step: self.plan.arguments(step, self.parts),
             around=lambda _: MODES[self.plan.mode](),
         )
 
@@ -125,6 +131,7 @@ class Copy:
     def refresh(self) -> None:
         """Compare what the names of the program mean now."""
         self.world.state = {name: getattr(self.module, name) for name in STATE}
+        self.world.state["parts"] = self.parts
 
 
 class Tally:

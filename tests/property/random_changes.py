@@ -80,6 +80,7 @@ m.ORDER.move_to_end("first")
 m.ORDER["third"] = value
 m.LOG.append(value)
 m.LOG.clear()
+m.RATE.set(value)
 m.PART = m.Part(value)
 m.PART = m.Other(value)
 m.PART.__class__ = m.Other

@@ -14,6 +14,8 @@ from hypothesis import strategies as st
 
 FRAME = """\
 import collections
+import contextvars
+import functools
 import random
 
 import torch
@@ -29,7 +31,8 @@ STEPS = [1.0, 2.0]
 TAGS = {{"x", "yy"}}
 QUEUE = collections.deque([0.5, 1.5], maxlen=3)
 LOG = []
-y, flag = None, True  # what a body that has no such arguments finds
+y, flag, parts = None, True, ()  # what a body that has no such arguments finds
+RATE = contextvars.ContextVar("rate", default=1)
 Result = collections.namedtuple("Result", "value, extra")
 
 
@@ -113,7 +116,7 @@ def plus_gain(self, x):
     return x + self.gain
 
 
-def plus_rate(self, x, y=None, flag=True):
+def plus_rate(self, x, y=None, flag=True, parts=()):
     return x + self.rate
 
 
@@ -148,7 +151,7 @@ class Block(nn.Module):
         self.pair = (PART, PART)
         self.fn = inner
 
-    def forward(self, x, y=None, flag=True):
+    def forward(self, x, y=None, flag=True, parts=()):
 {block}
 
 
@@ -157,14 +160,14 @@ class Net(Block):
         super().__init__()
         self.blocks = nn.ModuleList([Block(), Block()])
 
-    def forward(self, x, y=None, flag=True):
+    def forward(self, x, y=None, flag=True, parts=()):
 {net}
 
 
 net = Net()
 
 
-def step(x, y=None, flag=True):
+def step(x, y=None, flag=True, parts=()):
 {step}
 """
 
@@ -217,6 +220,10 @@ SCALARS = (
     "STEPS[0] if STEPS else 2.0",
     "int(LEVEL) // 2",
     "helper.__defaults__[0]",
+    "RATE.get()",
+    "len({*parts})",
+    "sum(part.gain for part in parts)",
+    "[part.kind for part in parts].count(1)",
 )
 OWN_SCALARS = (
     "self.rate",
@@ -302,6 +309,10 @@ CONDITIONS = (
     "LEVEL and SCALE",
     'NAMES.keys() == {"a", "b"}',
     "PART.items is not STEPS",
+    "parts and parts[0] is parts[1]",
+    "PART in parts",
+    "issubclass(Other, Middle)",
+    "type(PART) is Part",
 )
 OWN_CONDITIONS = (
     "self.training",
@@ -350,6 +361,7 @@ STORES = (
     "PART.items = [{1}, 2.0]",
     "STEPS[:] = [{1}, 2.0]",
     "COUNT += 1",
+    "for part in parts[:1]: part.gain = {1}",
     "x = counter(x)",
 )
 OWN_STORES = (

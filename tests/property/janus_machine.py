@@ -163,10 +163,17 @@ class Tally:
 
 
 class JanusMachine(RuleBasedStateMachine):
-    """Rules over one random program; a subclass names the folder and the tally."""
+    """Rules over one random program; a subclass names the folder and the tally.
+
+    Attributes:
+        folder: where the programs are written.
+        tally: counts what was done.
+        changes: names of the changes to choose from.
+    """
 
     folder: Path
     tally: Tally
+    changes: tuple[str, ...] = tuple(sorted(CHANGES))
 
     def __init__(self) -> None:
         super().__init__()
@@ -201,16 +208,16 @@ class JanusMachine(RuleBasedStateMachine):
         """Call it in the same way, with new numbers."""
         self._again(times)
 
-    @rule(name=st.sampled_from(sorted(CHANGES)), value=st.sampled_from(VALUES))
-    def change(self, name: str, value: Any) -> None:
+    @rule(data=st.data(), value=st.sampled_from(VALUES))
+    def change(self, data: st.DataObject, value: Any) -> None:
         """Let the outside change something, then look at once."""
-        self._change(name, value)
+        self._change(data.draw(st.sampled_from(self.changes)), value)
         self._again(2)
 
-    @rule(name=st.sampled_from(sorted(CHANGES)), value=st.sampled_from(VALUES))
-    def change_only(self, name: str, value: Any) -> None:
+    @rule(data=st.data(), value=st.sampled_from(VALUES))
+    def change_only(self, data: st.DataObject, value: Any) -> None:
         """Let the outside change something, more may follow before the next call."""
-        self._change(name, value)
+        self._change(data.draw(st.sampled_from(self.changes)), value)
 
     @precondition(lambda self: self.speculative.stats.calls > 6)
     @rule()

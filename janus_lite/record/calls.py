@@ -225,10 +225,12 @@ def _call_module(
 def _construct(session: Session, cls: type, args: Arguments, kwargs: Keywords) -> Any:
     """`cls(...)` as `type.__call__` does it: `__new__`, then `__init__`."""
     if (contract := _class_contract(cls)) is not None:
-        if cls is type and len(args) != 1:
-            return _unknown(session, cls, args, kwargs)
-        if cls is type and is_symbolic(args[0]):
-            return type(plain(args[0]))
+        if cls is type:
+            if len(args) != 1:
+                return _unknown(session, cls, args, kwargs)
+            if is_symbolic(args[0]):
+                return type(plain(args[0]))
+            _note_class(session, args[0])
         return _call_leaf(session, cls, contract, args, kwargs)
     meta_call = session.heap.class_attribute(type(cls), "__call__")[1]
     if is_a(meta_call, types.FunctionType):
@@ -710,22 +712,46 @@ def _next(session: Session, function: Any, args: Arguments, kwargs: Keywords) ->
 
 def _isinstance(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> bool:
     value, classes = plain(args[0]), args[1]
-    source = session.heap.source_of(value)
-    if source is not None:
-        session.heap.type_of(value, source)
-    session.heap.snapshot(classes)
-    for cls in classes if is_a(classes, tuple) else (classes,):
-        meta = type(cls)
-        if meta is type or not is_a(cls, type):
-            continue
-        check = session.heap.class_attribute(meta, "__instancecheck__")[1]
-        if is_a(check, types.FunctionType):
-            session.heap.recall(abc.get_cache_token, (), abc.get_cache_token())
+    _note_class(session, value)
+    _note_registry(session, classes, "__instancecheck__")
     if is_a(session.heap.class_attribute(type(value), "__getattribute__")[1], types.FunctionType):
         with _Leaf(session):  # `__class__` would be read through user code
             return issubclass(type(value), classes)
     with _Leaf(session):
         return isinstance(value, classes)
+
+
+def _issubclass(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> bool:
+    cls, classes = args
+    if is_a(cls, type):
+        session.heap.bases(cls)
+    _note_registry(session, classes, "__subclasscheck__")
+    with _Leaf(session):
+        return issubclass(cls, classes)
+
+
+def _callable(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> bool:
+    (value,) = args
+    _note_class(session, value)
+    session.heap.class_attribute(type(value), "__call__")
+    return callable(value)
+
+
+def _note_class(session: Session, value: object) -> None:
+    source = session.heap.source_of(value)
+    if source is not None:
+        session.heap.type_of(value, source)
+
+
+def _note_registry(session: Session, classes: Any, check: str) -> None:
+    """Note which classes were registered with an abstract base, when one of `classes` is one."""
+    session.heap.snapshot(classes)
+    for cls in classes if is_a(classes, tuple) else (classes,):
+        meta = type(cls)
+        if meta is type or not is_a(cls, type):
+            continue
+        if is_a(session.heap.class_attribute(meta, check)[1], types.FunctionType):
+            session.heap.recall(abc.get_cache_token, (), abc.get_cache_token())
 
 
 def _id(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> int:
@@ -792,6 +818,8 @@ SPECIAL: dict[Any, Callable[..., Any]] = {
     iter: _iter,
     next: _next,
     isinstance: _isinstance,
+    issubclass: _issubclass,
+    callable: _callable,
     id: _id,
     bool: _through("__bool__"),
     int: _through("__int__"),

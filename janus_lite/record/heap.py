@@ -75,6 +75,7 @@ _IDENTITY = (
 # Callables that carry an object which nobody else may have loaded.
 _BOUND = (types.BuiltinFunctionType, types.MethodType, types.MethodWrapperType)
 _UNBOUND = (type, types.ModuleType, types.NoneType)
+_BUILTINS = (list, tuple, dict, set, frozenset, deque)
 _HEAP_TYPE = 1 << 9
 _IMMUTABLE_TYPE = 1 << 8
 _MISSING = object()
@@ -235,6 +236,23 @@ class Heap:
             return self._input_source(value)
         return self.source_of(value)
 
+    @_never_raises
+    def note_aliasing(self) -> None:
+        """Note that objects which a call may exchange were different ones.
+
+        Python tells objects apart when it hashes or compares them, and a store into one is seen
+        through the other. Containers are only told apart by stores.
+        """
+        groups: dict[type, list[Source]] = defaultdict(list)
+        for value, source in self._marks.values():
+            if not is_a(value, _IDENTITY) and (not is_a(value, _BUILTINS) or self._writes.effects):
+                groups[type(value)].append(source)
+        for sources in groups.values():
+            exchanged = [s for s in sources if not self._is_held(s)]
+            if exchanged and len(sources) > 1:
+                others = [s for s in sources if self._is_held(s)]
+                self._read(ReadKind.DISTINCT, exchanged[0], None, (*exchanged, *others))
+
     # ---------------------------------------------------------------- numbers
 
     def assume_equal(self, source: Source, value: object) -> None:
@@ -289,6 +307,8 @@ class Heap:
         if self._writes.is_rewritten(table):
             self._stop(Code.OUTSIDE_WRITE, f"reads `{owner}` after a method changed it")
             return
+        if (place := self.source_of(key)) is not None and not self._is_held(place):
+            self._read(ReadKind.IS, place, self.pin(key, str(place)))  # it was hashed
         get = dict.get if is_a(table, dict) else type(table).get
         value = get(table, key, _MISSING)
         if value is _MISSING:
@@ -319,6 +339,11 @@ class Heap:
         if not is_a(value, type | types.ModuleType):
             self._read(ReadKind.TYPE, source, type(value))
 
+    def bases(self, cls: type) -> None:
+        """Note the bases of a class."""
+        if is_mutable_class(cls):
+            self._read(ReadKind.MRO, self.pin(cls, cls.__qualname__), cls.__mro__)
+
     def class_attribute(self, cls: type, name: str) -> tuple[type | None, object]:
         """Look `name` up along the MRO and note what every mutable class said.
 
@@ -329,8 +354,7 @@ class Heap:
         if found is not None:
             return found
         found = (None, None)
-        if is_mutable_class(cls):
-            self._read(ReadKind.MRO, self.pin(cls, cls.__qualname__), cls.__mro__)
+        self.bases(cls)
         for owner in cls.__mro__:
             table = class_dict(owner)
             present = name in table

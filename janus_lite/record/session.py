@@ -156,6 +156,7 @@ class Session:
     def finish(self) -> None:
         """Stop when the run left something changed behind."""
         self.tape.finish()
+        self.heap.note_aliasing()
         for variable, depth in self.open_variables.items():
             if depth:
                 self.stop(Code.OUTSIDE_WRITE, f"sets the context variable `{variable.name}`")

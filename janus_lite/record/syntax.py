@@ -6,6 +6,8 @@ that user classes define in Python run as twins.
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import operator
 import types
 from collections import OrderedDict, defaultdict, deque
@@ -13,6 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from janus_lite.errors import Code
@@ -77,6 +80,9 @@ _TENSOR_METHODS: dict[str, types.FunctionType] = {
 _PLAIN = (*VALUE_TYPES, *RUN_LOCAL_TYPES)
 _SEQUENCES = (list, tuple, deque)
 _CONTAINERS = (*_SEQUENCES, dict, set, frozenset)
+# Objects of C classes that never change.
+_NUMPY_SCALAR: type = np.generic
+_UNCHANGING = (decimal.Decimal, datetime.date, datetime.datetime, datetime.time, datetime.timedelta)
 _MISSING = object()
 
 
@@ -170,11 +176,7 @@ def _dispatch(
     first = (_python_method(session, left, name), left, right)
     second = (_python_method(session, right, reflected), right, left)
     if first[0] is None and second[0] is None:
-        if name in {"__eq__", "__ne__"}:
-            session.heap.compare_identity(left, right)
-        session.heap.snapshot(left)
-        session.heap.snapshot(right)
-        return function(left, right)
+        return _c_operation(session, function, name, left, right)
     attempts = [first, second] if type(left) is not type(right) else [first]
     if type(right) is not type(left) and issubclass(type(right), type(left)):
         attempts.reverse()
@@ -192,6 +194,41 @@ def _dispatch(
     if name == "__ne__":
         return not compare(session, "==", left, right)
     return function(left, right)  # raises what Python raises
+
+
+def _c_operation(
+    session: Session, function: Callable[..., Any], name: str, left: Any, right: Any
+) -> Any:
+    """An operator that only C code carries out, with operands that are not all plain."""
+    if name in {"__eq__", "__ne__"}:
+        session.heap.compare_identity(left, right)
+    by_identity = name in {"__eq__", "__ne__"} or not is_a(left, str | bytes)
+    for value in (left, right):
+        if not _is_settled(session, value, by_identity=by_identity):
+            kind = type(value).__qualname__
+            session.stop(Code.UNKNOWN_OBJECT, f"`{name}` of a {kind}, which C code reads")
+    return function(left, right)
+
+
+def _is_settled(session: Session, value: Any, *, by_identity: bool) -> bool:
+    """Whether the guards cover what an operator of C code reads of `value`.
+
+    An object whose class keeps `object`'s equality has only its identity, which is covered; as text
+    it would show its address.
+    """
+    if session.heap.snapshot(value) or type(value) in _UNCHANGING or is_a(value, _NUMPY_SCALAR):
+        return True
+    if is_a(value, _CONTAINERS):
+        elements = dict.values(value) if is_a(value, dict) else tuple(value)
+        return all(_is_settled(session, e, by_identity=by_identity) for e in elements)
+    if by_identity and (_has_only_identity(type(value)) or is_a(value, types.MethodType)):
+        return True
+    return session.heap.source_of(value) is None and by_identity
+
+
+def _has_only_identity(cls: type) -> bool:
+    method: object = cls.__eq__
+    return method is object.__eq__ or is_a(method, types.FunctionType)
 
 
 def _plain_operation(
@@ -435,6 +472,8 @@ def test(session: Session, value: Any) -> bool:
         if (method := _python_method(session, value, name)) is not None:
             return bool(session.call(method, (value,), {}))
         if not _is_plain(value) and session.heap.class_attribute(type(value), name)[1] is not None:
+            if not is_a(value, _CONTAINERS) and not _is_settled(session, value, by_identity=False):
+                session.stop(Code.UNKNOWN_OBJECT, f"the truth of a {type(value).__qualname__}")
             break
     return bool(value)
 

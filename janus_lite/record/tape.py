@@ -198,10 +198,12 @@ class Tape:
                 return
             kind, expected = OperationKind.ASSERT, _frozen(result)
         else:
-            # An operation that hands back a tensor it was given does no work unless it writes.
+            # An operation that hands back a tensor it was given does no work unless it writes; one
+            # that gives nothing back is there for what it does.
             before = self._values
             output = self._decode(result)
-            if before == self._values and not self._mutated and not self._draws:
+            is_idle = before == self._values and result is not None
+            if is_idle and not self._mutated and not self._draws:
                 return
             if self._dynamic:
                 kind, expected = OperationKind.SHAPE, _shapes(result)
@@ -416,7 +418,10 @@ def operator_facts(operator: Any) -> _Facts:
         tuple(written),
         schema.name,
         may_draw=torch.Tag.nondeterministic_seeded in tags,
-        is_dynamic=torch.Tag.dynamic_output_shape in tags,
+        # A size may be given as a tensor, which is read as a number on the way.
+        is_dynamic=not tags.isdisjoint(
+            (torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output)
+        ),
     )
 
 

@@ -41,6 +41,7 @@ register_hook register_post_accumulate_grad_hook grad_fn _grad _base _backward_h
 share_memory_ pin_memory __dir__ set_ __cuda_array_interface__ __torch_dispatch__ resize_ apply_
 map_ map2_ _make_subclass _make_wrapper_subclass __iter__ __contains__ is_alias_of backward
 __bool__internal module_load requires_grad_ retain_grad
+detach_ rename_
 """.split()
 _AMBIENT_FUNCTIONS: frozenset[str] = frozenset({"_set_grad_enabled"})
 # What only looks at a tensor in another way, when it need not copy; sizes come from its arguments.

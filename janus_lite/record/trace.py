@@ -26,6 +26,7 @@ class ReadKind(Enum):
     KEYS = auto()  # a dict's keys, in order
     MEMBERS = auto()  # a set of plain values
     SAME = auto()  # two sources are (or are not) one object
+    DISTINCT = auto()  # several sources are as many objects
     INSTANCE_DICT = auto()  # an object still has the same `__dict__`
     MRO = auto()  # a class still has the same bases
     FUNCTION = auto()  # a function still has the same code and defaults
@@ -40,8 +41,8 @@ class Read:
         kind: how to check it.
         source: where it was read.
         expected: what was found; its meaning depends on the kind.
-        key: the key of an `ABSENT` read, the other source of a `SAME` read, the arguments of a
-            `RECALL`.
+        key: the key of an `ABSENT` read, the other source of a `SAME` read, all sources of a
+            `DISTINCT` one, the arguments of a `RECALL`.
         site: line of the user's program that read it.
     """
 

@@ -51,7 +51,8 @@ def restore(state: AmbientState) -> None:
     torch._C._set_grad_enabled(state.grad)
     torch.set_autocast_cache_enabled(state.cache)
     while _nesting() > state.nesting:
-        torch.autocast_decrement_nesting()
+        if torch.autocast_decrement_nesting() == 0:
+            torch.clear_autocast_cache()  # as leaving the last block does: weights may change now
     for device, is_enabled, dtype in state.autocast:
         torch.set_autocast_enabled(device, is_enabled)
         torch.set_autocast_dtype(device, dtype)

@@ -27,7 +27,16 @@ from janus_lite.record.source import (
     Step,
 )
 from janus_lite.record.trace import Read, ReadKind, TensorMeta
-from janus_lite.runtime.guards import ABSENT, LOOKUP_ERRORS, SINGLETONS, is_cell, is_empty, typed
+from janus_lite.runtime.guards import (
+    ABSENT,
+    COMPARED_ANSWERS,
+    LOOKUP_ERRORS,
+    SINGLETONS,
+    TOLD_BY_TEXT,
+    is_cell,
+    is_empty,
+    typed,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +95,9 @@ def holds(read: Read, call: Call = _NO_CALL) -> bool:
     if read.kind is ReadKind.SAME:
         assert isinstance(read.key, Source)
         return (value_at(read.source, call) is value_at(read.key, call)) is read.expected
+    if read.kind is ReadKind.DISTINCT:
+        assert isinstance(read.key, tuple)
+        return len({id(value_at(source, call)) for source in read.key}) == len(read.key)
     return bool(_CHECKS[read.kind](value_at(read.source, call), read))
 
 
@@ -107,8 +119,8 @@ def _is_function(value: Any, read: Read) -> bool:
 def _recalls(value: Any, read: Read) -> bool:
     arguments: Any = read.key
     answer = value(*arguments)
-    if isinstance(read.expected, int | float | str | bytes | torch.device):
-        return bool(answer == read.expected)
+    if type(read.expected) in COMPARED_ANSWERS:
+        return is_equal(answer, read.expected)
     return answer is read.expected
 
 
@@ -138,7 +150,7 @@ def is_equal(value: object, expected: object) -> bool:
         return value is expected
     if type(value) is not kind:
         return False
-    if kind in (float, complex):
+    if kind in TOLD_BY_TEXT:
         return repr(value) == repr(expected)
     return value == expected
 

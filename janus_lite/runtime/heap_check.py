@@ -39,6 +39,12 @@ class HeapCheck:
         self._read_words = read_words
         self._compiled: Callable[[], tuple[object, ...] | None] | None = None
         self._calls = 0
+        self._in_cells = [
+            r.source
+            for r in reads
+            if r.kind is ReadKind.EQUALS and isinstance(r.source, CellContents)
+        ]
+        self._alive: tuple[object, ...] = ()
         self.held: list[tuple[bytes, tuple[object, ...]]] = [(b"", ())]
 
     def refresh(self) -> tuple[object, ...] | None:
@@ -48,10 +54,13 @@ class HeapCheck:
         if self._compiled is None and self._calls > self._INTERPRETED:
             self._compiled = self._compile()
         try:
+            # The word of a cell is an address: the number there must not be freed and replaced.
+            alive = tuple(map(value_at, self._in_cells))
             tensors = self._interpret() if self._compiled is None else self._compiled()
         except LOOKUP_ERRORS:
             return None
-        if tensors is not None:
+        if tensors is not None and self._read_words() == words:
+            self._alive = alive
             self.held[0] = (words, tensors)
         return tensors
 

@@ -69,7 +69,8 @@ def plans_of(effect: Effect) -> tuple[object, ...]:
 def parts_of(plan: object) -> tuple[object, ...]:
     """The plans of which another one is made."""
     if isinstance(plan, Text):
-        return tuple(part.ref for part in plan.parts if isinstance(part, Piece))
+        values = [part.value for part in plan.parts if isinstance(part, Piece)]
+        return tuple(Loaded(v) if isinstance(v, Source) else v for v in values)
     if isinstance(plan, Built):
         return (*plan.items, *(p for _, p in plan.attributes))
     return ()

@@ -58,11 +58,12 @@ class CommitEmitter:
     def _note(self, plan: object) -> None:
         if isinstance(plan, Loaded):
             self._load(plan.source)
-        elif isinstance(plan, Built):
+        if isinstance(plan, Built):
             self._uses[id(plan)] += 1
-            if self._uses[id(plan)] == 1:
-                for part in parts_of(plan):
-                    self._note(part)
+            if self._uses[id(plan)] > 1:
+                return
+        for part in parts_of(plan):
+            self._note(part)
 
     def _load(self, source: Source) -> str:
         return self._numbers.get(id(source)) or self._loader.load(source)
@@ -120,7 +121,8 @@ class CommitEmitter:
     def _piece(self, part: str | Piece) -> str:
         if isinstance(part, str):
             return repr(part)
-        value = f"v{part.ref.index}"
+        ref = part.value
+        value = f"v{ref.index}" if isinstance(ref, Ref) else self._load(ref)
         if part.conversion:
             value = f"convert({value}, {part.conversion!r})"
         return f"format({value}, {part.specification!r})"

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from janus_lite.record.kinds import is_a
-from janus_lite.record.scalars import is_symbolic, plain
+from janus_lite.record.scalars import is_made, is_symbolic, plain
 from janus_lite.record.session import Session
 from janus_lite.record.source import Source
 from janus_lite.record.trace import Ref
@@ -24,10 +24,10 @@ _CONVERSIONS: dict[str, Callable[[Any], str]] = {"s": str, "r": repr, "a": ascii
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """`{value!conversion:specification}` of an f-string.
+    """`{value!conversion:specification}` of an f-string; the graph has another value each time.
 
     Attributes:
-        value: a tensor of the graph, or where a varying number comes from.
+        value: a tensor or number of the graph, or the source of a varying number.
         conversion: `s`, `r`, `a`, or nothing.
         specification: what follows the colon.
     """
@@ -58,17 +58,17 @@ class Text:
 
 
 def make_piece(session: Session, value: Any, conversion: str, specification: str) -> Text | None:
-    """One formatted tensor or varying number, `None` for any other value."""
-    found: Ref | Source | None = None
+    """One formatted tensor or number, `None` where the graph does not have it."""
+    place: Ref | Source | None = None
     if is_symbolic(value):
-        found = session.numbers.use(value)
+        place = Ref(value.source.index) if is_made(value) else session.numbers.use(value)
     elif is_a(value, torch.Tensor):
-        found = session.tape.ref_of(value)
-    if found is None:
+        place = session.tape.ref_of(value)
+    if place is None:
         return None
     with session.aside():
         shown = format(convert(plain(value), conversion), specification)
-    piece = Piece(found, conversion, specification)
+    piece = Piece(place, conversion, specification)
     return Text(shown, (piece,), len(session.tape.operations))
 
 

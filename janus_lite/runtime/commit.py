@@ -56,6 +56,8 @@ class CommitEmitter:
         self._lines.append(f"return {self._plan(self._output)}")
 
     def _note(self, plan: object) -> None:
+        if isinstance(plan, Source):
+            self._load(plan)
         if isinstance(plan, Loaded):
             self._load(plan.source)
         if isinstance(plan, Built):
@@ -121,8 +123,8 @@ class CommitEmitter:
     def _piece(self, part: str | Piece) -> str:
         if isinstance(part, str):
             return repr(part)
-        ref = part.value
-        value = f"v{ref.index}" if isinstance(ref, Ref) else self._load(ref)
+        place = part.value
+        value = f"v{place.index}" if isinstance(place, Ref) else self._load(place)
         if part.conversion:
             value = f"convert({value}, {part.conversion!r})"
         return f"format({value}, {part.specification!r})"

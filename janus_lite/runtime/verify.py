@@ -131,14 +131,15 @@ class _Results:
         self._inputs = tuple(zip(inputs, copies, strict=True))
         return copies
 
-    def add(self, tensors: dict[int, torch.Tensor], *, are_final: bool = False) -> None:
+    def add(self, tensors: dict[int, object], *, are_final: bool = False) -> None:
         """Keep copies of what an operation of the shadow gave."""
         if are_final:  # of a foreign graph, only the last state of a value is seen
             given = (r.index for o in self._program.operations for r in refs_in(o.output))
             for index, times in Counter(given).items():
                 self._kept[index].extend([None] * (times - 1))
         for index, tensor in tensors.items():
-            self._kept[index].append(tensor.detach().clone())
+            if isinstance(tensor, torch.Tensor):  # a number follows from tensors
+                self._kept[index].append(tensor.detach().clone())
 
     def compare(self, operation: Operation, result: object) -> None:
         """Look at what one operation of the imperative run gave."""

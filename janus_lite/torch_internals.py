@@ -20,6 +20,7 @@ __all__ = [
     "is_plain",
     "is_tracing",
     "is_transforming",
+    "set_versions",
     "tensor_guard",
     "without_modes",
 ]
@@ -42,6 +43,10 @@ TORCH_BUILTINS: frozenset[object] = frozenset(
     for function in (getattr(namespace, name) for name in dir(namespace))
     if isinstance(function, BuiltinFunctionType)
 )
+
+# Sets the version counters of tensors.
+set_versions: Callable[[tuple[torch.Tensor, ...], tuple[int, ...]], None]
+set_versions = _C._autograd._unsafe_set_version_counter
 
 
 def is_transforming() -> bool:

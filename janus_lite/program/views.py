@@ -6,23 +6,32 @@ gradients off nobody asks how a view came about, only where it lies, and that th
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 import torch
 
-from janus_lite.record.outputs import refs_in_plan
+from janus_lite.record.effects import Effect, HostCall
+from janus_lite.record.outputs import plans_of, refs_in_plan
 from janus_lite.record.trace import Operation, Ref, refs_in
 
 
-def fold_views(operations: Sequence[Operation], plans: Iterable[object]) -> tuple[Operation, ...]:
+def fold_views(
+    operations: Sequence[Operation], effects: Sequence[Effect], output: object
+) -> tuple[tuple[Operation, ...], tuple[Effect, ...]]:
     """Fold each view whose only reader is another view into that one.
 
     Args:
         operations: a recorded run, in program order.
-        plans: what leaves the run: the plans of its output and stores.
+        effects: its effects; they keep their places among the operations.
+        output: plan of what it returns.
+
+    Returns:
+        The operations and the effects.
     """
+    plans = (output, *(plan for effect in effects for plan in plans_of(effect)))
     uses = Counter(ref for o in operations for ref in refs_in((o.args, o.kwargs)))
     uses.update(ref for plan in plans for ref in refs_in_plan(plan))
     made: dict[Ref, int] = {}
@@ -38,7 +47,9 @@ def fold_views(operations: Sequence[Operation], plans: Iterable[object]) -> tupl
         if operation.layout is not None and isinstance(operation.output, Ref):
             made[operation.output] = len(kept)
         kept.append(operation)
-    return tuple(o for o in kept if o is not None)
+    places = [0, *itertools.accumulate(o is not None for o in kept)]
+    folded = tuple(o for o in kept if o is not None)
+    return folded, tuple(_moved(effect, places) for effect in effects)
 
 
 def _as_strided(operation: Operation, before: Operation) -> Operation:
@@ -47,3 +58,11 @@ def _as_strided(operation: Operation, before: Operation) -> Operation:
     sizes, strides = operation.layout
     arguments = (before.args[0], sizes, strides)
     return replace(operation, target=torch.Tensor.as_strided, args=arguments, kwargs={})
+
+
+def _moved(effect: Effect, places: Sequence[int]) -> Effect:
+    """An effect with its positions counted among the operations that are left."""
+    position = places[effect.position]
+    if isinstance(effect, HostCall):
+        return replace(effect, position=position, since=places[effect.since])
+    return replace(effect, position=position)

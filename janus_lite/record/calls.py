@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from janus_lite.errors import Code
-from janus_lite.record import attributes
+from janus_lite.record import attributes, containers, host
 from janus_lite.record.contracts import (
     DENIED_METHODS,
     HOST_EFFECTS,
@@ -31,9 +31,9 @@ from janus_lite.record.contracts import (
     python_leaves,
     table,
 )
-from janus_lite.record.effects import StoreKind
 from janus_lite.record.heap import SCALARS, instance_dict
 from janus_lite.record.kinds import is_a
+from janus_lite.record.scalars import FUNCTIONS, is_number, is_symbolic, plain
 from janus_lite.record.session import Session
 from janus_lite.record.stack import as_seen_by_user
 from janus_lite.torch_internals import TORCH_BUILTINS
@@ -52,13 +52,6 @@ _UNKNOWN = object()
 _DYNAMO_BOOKKEEPING = "torch._dynamo.mutation_guard"
 # What a generated `__init__` has for default where a factory makes the value.
 _FACTORY = dataclasses._HAS_DEFAULT_FACTORY  # type: ignore[attr-defined]  # private
-# Methods that return None and whose effect does not depend on what the container holds.
-_REPEATED_METHODS: dict[type, frozenset[str]] = {
-    list: frozenset({"append", "extend", "insert", "clear"}),
-    dict: frozenset({"update", "clear"}),
-    set: frozenset({"add", "update", "discard", "clear"}),
-    deque: frozenset({"append", "appendleft", "extend", "clear"}),
-}
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
 _LOCK_METHODS = frozenset({"__enter__", "__exit__", "acquire", "release", "locked"})
 _BUILTIN_BASES = (dict, list, set, frozenset, tuple, str, int, float, deque)
@@ -81,6 +74,8 @@ def call(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
     """`function(*args, **kwargs)`."""
     if session.is_stopped:
         return as_seen_by_user(function)(*args, **kwargs)
+    if session.numbers and any(map(is_symbolic, args)) and _is_numeric(function, args, kwargs):
+        return session.numbers.compute(FUNCTIONS[function], function, *args)
     kind = type(function)
     if kind is types.FunctionType:
         return _call_function(session, function, args, kwargs)
@@ -97,6 +92,19 @@ def call(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
     return _call_object(session, function, args, kwargs)
 
 
+def _is_numeric(function: Any, args: Arguments, kwargs: Keywords) -> bool:
+    """Whether a call is a pure function of numbers, see Note [Varying numbers]."""
+    is_candidate = type(function) in (type, types.BuiltinFunctionType) and not kwargs
+    return is_candidate and function in FUNCTIONS and all(map(is_number, args))
+
+
+def _fixed(session: Session, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords]:
+    """The arguments with every varying number taken for a constant."""
+    if not session.numbers:
+        return args, kwargs
+    return session.numbers.fixed(args), {k: session.numbers.fixed(v) for k, v in kwargs.items()}
+
+
 # -------------------------------------------------------------------------- Python functions
 
 
@@ -110,6 +118,10 @@ def _call_function(
         return _call_leaf(session, function, contract, args, kwargs)
     if function in SPECIAL:
         return SPECIAL[function](session, function, args, kwargs)
+    if host.is_deferred(function):
+        if host.call(session, function, args, kwargs):
+            return None
+        args, kwargs = host.plain_arguments(session, function, args, kwargs)
     if function in HOST_EFFECTS:
         return _host_effect(session, function, args, kwargs)
     twin = session.twin_for(function)
@@ -135,6 +147,7 @@ def _call_partial(
 
 def _call_memo(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
     """An `lru_cache`: the guard calls it again, once, just as eager would have."""
+    args, kwargs = _fixed(session, args, kwargs)
     if not all(_is_getter_argument(session, a) for a in (*args, *kwargs.values())):
         return _unknown(session, function, args, kwargs)
     with _Leaf(session):
@@ -212,6 +225,8 @@ def _construct(session: Session, cls: type, args: Arguments, kwargs: Keywords) -
         if cls is type:
             if len(args) != 1:
                 return _unknown(session, cls, args, kwargs)
+            if is_symbolic(args[0]):
+                return type(plain(args[0]))
             _note_class(session, args[0])
         return _call_leaf(session, cls, contract, args, kwargs)
     meta_call = session.heap.class_attribute(type(cls), "__call__")[1]
@@ -315,6 +330,9 @@ def _call_builtin(session: Session, function: Any, args: Arguments, kwargs: Keyw
         return special(session, function, args, kwargs)
     if _is_hashable(function) and function in HOST_EFFECTS:
         return _host_effect(session, function, args, kwargs)
+    if host.is_deferred(function):
+        host.call(session, function, args, kwargs)
+        return None
     if function in _TORCH_FUNCTION_TESTS:
         return False if _only_plain_tensors(args) else function(*args, **kwargs)
     bound = getattr(function, "__self__", None)
@@ -474,8 +492,11 @@ def _call_container(
     name = method.__name__
     if source is not None:
         if name not in reads:
-            return _change_container(session, method, bound, args, kwargs)
+            return containers.change(session, method, bound, args, kwargs)
+        args = session.numbers.fixed(args)
         if is_a(bound, dict) and name in {"get", "__getitem__", "__contains__"}:
+            if name != "__contains__" and type(bound) is dict and args[0] in bound:
+                return session.heap.read_entry(source, bound, args[0])
             session.heap.entry(source, bound, args[0])
             return method(*args, **kwargs)
         if name == "__len__":
@@ -485,6 +506,8 @@ def _call_container(
             session.heap.keys(source, bound)
             return method(*args)
         session.heap.content(source, bound)
+    if name not in {"append", "appendleft", "extend"}:
+        args, kwargs = _fixed(session, args, kwargs)
     if name in {"sort", "__eq__", "index", "count", "remove", "__contains__", "update", "extend"}:
         args, kwargs = _as_twins(session, args), _as_twins(session, kwargs)
         return _call_leaf(session, method, Contract.INSPECT, args, kwargs)
@@ -492,31 +515,11 @@ def _call_container(
         return method(*args, **kwargs)
 
 
-def _change_container(
-    session: Session, method: Any, bound: Any, args: Arguments, kwargs: Keywords
-) -> Any:
-    """A method that changes an outside container; a replay repeats it at its end."""
-    name = method.__name__
-    if name == "__setitem__":
-        return session.store_item(args[1], bound, args[0])
-    repeated = type(bound) in _REPEATED_METHODS and name in _REPEATED_METHODS[type(bound)]
-    if repeated and not kwargs and all(_can_repeat(session, a) for a in args):
-        session.store(StoreKind.METHOD, bound, name, *args)
-        session.writes.rewritten(bound)
-    else:
-        source = session.heap.source_of(bound)
-        session.stop(Code.OUTSIDE_WRITE, f"`{source}.{name}(...)` changes an outside container")
-    return method(*args, **kwargs)
-
-
-def _can_repeat(session: Session, value: object) -> bool:
-    return not is_a(value, RUN_LOCAL_TYPES)  # an iterator would be empty by then
-
-
 def _call_leaf(
     session: Session, function: Any, contract: Contract, args: Arguments, kwargs: Keywords
 ) -> Any:
     """Call a leaf after noting what its contract says it reads."""
+    args, kwargs = _fixed(session, args, kwargs)
     if contract is Contract.AMBIENT:
         if function is torch._C._set_grad_enabled:  # reports to the function mode itself
             return function(*args)
@@ -701,7 +704,7 @@ def _next(session: Session, function: Any, args: Arguments, kwargs: Keywords) ->
 
 
 def _isinstance(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> bool:
-    value, classes = args
+    value, classes = plain(args[0]), args[1]
     _note_class(session, value)
     _note_registry(session, classes, "__instancecheck__")
     if is_a(session.heap.class_attribute(type(value), "__getattribute__")[1], types.FunctionType):
@@ -721,7 +724,7 @@ def _issubclass(session: Session, function: Any, args: Arguments, kwargs: Keywor
 
 
 def _callable(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> bool:
-    (value,) = args
+    value = plain(args[0])
     _note_class(session, value)
     session.heap.class_attribute(type(value), "__call__")
     return callable(value)

@@ -20,6 +20,7 @@ from janus_lite.errors import Code, Site
 from janus_lite.record import torch_table
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.kinds import is_a
+from janus_lite.record.scalars import Numbers, is_symbolic, plain, rebuilt
 from janus_lite.record.source import Source
 from janus_lite.record.torch_table import Treatment
 from janus_lite.record.trace import Input, Operation, OperationKind, Ref, TensorMeta
@@ -38,6 +39,7 @@ class Tape:
         site: the user's current line.
         module: path of the module that is running.
         snapshot: notes the content of an outside container that an operation reads.
+        numbers: the numbers that vary.
     """
 
     def __init__(
@@ -46,20 +48,24 @@ class Tape:
         site: Callable[[], Site | None],
         module: Callable[[], str],
         snapshot: Callable[[object], bool],
+        numbers: Numbers,
     ) -> None:
+        self._numbers = numbers
         self._stop = stop
         self._site = site
         self._module = module
         self._snapshot = snapshot
         self._live: dict[int, tuple[weakref.ref[torch.Tensor], Ref]] = {}
         self._input_sources: dict[int, Source] = {}
-        self._outside_storages: set[int] = set()
+        self._outside_storages: dict[int, list[Ref]] = {}
         self._values = 0
-        self._writes = self._mutated = self._draws = self._dynamic = False
+        self._written: dict[Ref, None] = {}
+        self._generators: dict[torch.Generator, None] = {}
+        self._forget_facts()
         self.depth = 0  # > 0 while a recorded call (or a declared leaf) runs
         self.try_depth = 0
         self.is_stopped = False
-        self._is_opaque = False
+        self.is_unrecorded = False  # what runs now is none of the program's operations
         self.inputs: list[Input] = []
         self.examples: list[torch.Tensor] = []
         self.operations: list[Operation] = []
@@ -79,9 +85,10 @@ class Tape:
                 what = f"{source} is a {type(tensor).__name__}, {tensor.layout}"
                 self._stop(Code.UNSUPPORTED_TENSOR, what)
                 return
-            self._outside_storages.add(tensor.untyped_storage()._cdata)
+            storage = tensor.untyped_storage()._cdata
             meta = TensorMeta.of(tensor)
         ref = self._new(tensor)
+        self._outside_storages.setdefault(storage, []).append(ref)
         self._input_sources[id(tensor)] = source
         self.inputs.append(Input(ref, source, meta))
         self.examples.append(tensor)
@@ -131,9 +138,12 @@ class Tape:
             kwargs: its keyword arguments.
             runs: what this run calls in its place, when that differs.
         """
-        if self.is_stopped or self._is_opaque:
+        if self.is_stopped or self.is_unrecorded:
             return (runs or target)(*args, **kwargs)
         treatment = torch_table.treatment(target)
+        if self._numbers and not torch_table.takes_numbers(target):
+            args = self._numbers.fixed(args)
+            kwargs = {k: self._numbers.fixed(v) for k, v in kwargs.items()}
         if treatment is Treatment.METADATA:
             return target(*args, **kwargs)
         if treatment is Treatment.AMBIENT:
@@ -143,9 +153,12 @@ class Tape:
             return target(*args, **kwargs)
         encoded_args = tuple(self._encode(a) for a in args)
         encoded_kwargs = {k: self._encode(v) for k, v in kwargs.items()}
-        self._writes = self._mutated = self._draws = self._dynamic = False
+        if self._numbers:
+            args = rebuilt(args, plain)
+            kwargs = {k: rebuilt(v, plain) for k, v in kwargs.items()}
+        self._forget_facts()
         self.depth += 1
-        self._is_opaque = runs is not None
+        self.is_unrecorded = runs is not None
         try:
             result = (runs or target)(*args, **kwargs)
         except Exception as error:
@@ -153,7 +166,7 @@ class Tape:
             raise
         finally:
             self.depth -= 1
-            self._is_opaque = False
+            self.is_unrecorded = False
         if not self.is_stopped:
             layout = self._view_layout(target, args, result)
             self._append(target, treatment, encoded_args, encoded_kwargs, result, layout)
@@ -201,8 +214,11 @@ class Tape:
                 output,
                 kind,
                 expected,
-                self._writes,
+                tuple(self._written),
+                self._mutated,
+                self._undoable,
                 self._draws,
+                tuple(self._generators),
                 self.try_depth > 0,
                 self._site(),
                 self._module(),
@@ -234,13 +250,19 @@ class Tape:
             return ref
         if type(value) in SCALARS or issubclass(type(value), np.generic):
             return value
+        if is_symbolic(value):
+            return self._numbers.use(value)
         if is_a(value, list | tuple | dict | slice):
-            self._snapshot(value)
+            self._snapshot(rebuilt(value, plain))
+        return self._encode_parts(value)
+
+    def _encode_parts(self, value: Any) -> object:
         if type(value) is list:
             return [self._encode(v) for v in value]
         if type(value) is tuple:
             return tuple(self._encode(v) for v in value)
         if is_a(value, slice):
+            value = self._numbers.fixed(value)  # decides the result's sizes
             return slice(*(self._encode(v) for v in (value.start, value.stop, value.step)))
         if type(value) is dict:
             return {k: self._encode(v) for k, v in value.items()}
@@ -266,6 +288,13 @@ class Tape:
         self._stop(Code.TENSOR_ESCAPE, f"an operation returned a {type(result).__name__}")
         return None
 
+    def _forget_facts(self) -> None:
+        """Begin to gather what the operators of one call do."""
+        self._mutated = self._draws = self._dynamic = False
+        self._undoable = True
+        self._written.clear()
+        self._generators.clear()
+
     # --------------------------------------------------------------- dispatch
 
     def run(self, operator: Any, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
@@ -276,6 +305,9 @@ class Tape:
         self._observe(operator, facts, args, kwargs)
         if not facts.may_draw:
             return operator(*args, **kwargs)
+        given = [a for a in (*args, *kwargs.values()) if is_a(a, torch.Generator)]
+        self._generators.update(dict.fromkeys(given))
+        self._draws |= bool(given)
         before = torch.get_rng_state()
         result = operator(*args, **kwargs)
         # Dropout with probability 0 is tagged as random and draws nothing.
@@ -299,8 +331,10 @@ class Tape:
             for tensor in target if is_a(target, list | tuple) else (target,):
                 if is_a(tensor, torch.Tensor):
                     self._mutated = True
-                    if tensor.untyped_storage()._cdata in self._outside_storages:
-                        self._writes = True
+                    outside = self._outside_storages.get(tensor.untyped_storage()._cdata, ())
+                    self._written.update(dict.fromkeys(outside))
+                    if tensor.requires_grad and torch.is_grad_enabled():
+                        self._undoable = False  # autograd's history of it changes as well
 
 
 class _Facts:

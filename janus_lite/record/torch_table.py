@@ -51,6 +51,18 @@ VIEWS: frozenset[str] = frozenset(
     expand expand_as view_as reshape_as flatten unflatten broadcast_to
     """.split()
 )
+# Whatever number they get, the sizes of their result are the same.
+_ELEMENTWISE: frozenset[str] = frozenset(
+    """
+    add sub subtract rsub mul multiply div divide true_divide floor_divide remainder fmod pow
+    float_power lerp addcmul addcdiv clamp clip clamp_min clamp_max eq ne lt le gt ge not_equal less
+    less_equal greater greater_equal fill masked_fill where leaky_relu elu celu softplus threshold
+    hardtanh select select_scatter full_like __getitem__ __setitem__
+    __add__ __sub__ __mul__ __truediv__ __div__ __floordiv__ __mod__ __pow__ __radd__ __rsub__
+    __rmul__ __rtruediv__ __rfloordiv__ __rmod__ __rpow__ __rdiv__ __iadd__ __isub__ __imul__
+    __itruediv__ __idiv__ __ifloordiv__ __imod__ __ipow__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__
+    """.split()
+)
 NORMS_WITH_STATISTICS: frozenset[str] = frozenset(
     {"aten::native_batch_norm", "aten::cudnn_batch_norm", "aten::miopen_batch_norm"}
 )
@@ -72,6 +84,17 @@ def treatment(target: Callable[..., object]) -> Treatment:
     if name in _AMBIENT_FUNCTIONS:
         return Treatment.AMBIENT
     return Treatment.OPERATION
+
+
+@lru_cache(maxsize=4096)
+def takes_numbers(target: Callable[..., object]) -> bool:
+    """Whether the operation is the same for any number of the same class."""
+    if treatment(target) is not Treatment.OPERATION:
+        return False
+    name = name_of(target)
+    if not (name.startswith("__") and name.endswith("__")):
+        name = name.removeprefix("_foreach_").removesuffix("_")
+    return name in _ELEMENTWISE
 
 
 def name_of(target: Callable[..., object]) -> str:

@@ -9,7 +9,7 @@ from enum import Enum, auto
 import torch
 
 from janus_lite.errors import Reason, Site
-from janus_lite.record.effects import Store
+from janus_lite.record.effects import Effect
 from janus_lite.record.source import Source
 
 
@@ -125,13 +125,17 @@ class Operation:
 
     Attributes:
         target: the callable, at the level of torch's C builtins where possible.
-        args: positional arguments; tensors are `Ref`s inside lists, tuples, dicts and slices.
+        args: positional arguments; tensors are `Ref`s inside lists, tuples, dicts and slices,
+            varying numbers are `Source`s.
         kwargs: keyword arguments, likewise.
         output: the result's structure with `Ref`s for tensors, `None` for no result.
         kind: see `OperationKind`.
         expected: the host value (`ASSERT`) or the output's shapes (`SHAPE`).
-        writes_outside: it changed the bytes of an outside tensor.
-        draws: it drew random numbers from torch's generator.
+        written: outside tensors whose bytes it changed.
+        mutates: it changed some tensor in place.
+        is_undoable: what it changed can be put back: bytes, but no autograd history.
+        draws: it drew random numbers.
+        generators: generators of the program that it drew from, besides torch's own.
         is_guarded: it ran inside a `try` of the user's program.
         site: line of the user's program.
         module: path of the `nn.Module` that ran it, `""` at the top.
@@ -145,8 +149,11 @@ class Operation:
     output: object
     kind: OperationKind = OperationKind.COMPUTE
     expected: object = None
-    writes_outside: bool = False
+    written: tuple[Ref, ...] = ()
+    mutates: bool = False
+    is_undoable: bool = True
     draws: bool = False
+    generators: tuple[torch.Generator, ...] = ()
     is_guarded: bool = False
     site: Site | None = None
     module: str = ""
@@ -162,7 +169,8 @@ class Trace:
         inputs: outside tensors.
         operations: torch calls in program order.
         output: plan that rebuilds the return value.
-        stores: stores into outside objects, with planned values, in program order.
+        effects: stores into outside objects and host calls, planned, in program order.
+        numbers: sources of varying numbers that operations, effects and output use.
         reason: why the run cannot be replayed, `None` when it can.
         seconds: how long the run took.
     """
@@ -171,7 +179,8 @@ class Trace:
     inputs: tuple[Input, ...]
     operations: tuple[Operation, ...]
     output: object = None
-    stores: tuple[Store, ...] = ()
+    effects: tuple[Effect, ...] = ()
+    numbers: tuple[Source, ...] = ()
     reason: Reason | None = None
     seconds: float = 0.0
     examples: tuple[torch.Tensor, ...] = field(default=(), repr=False)

@@ -15,6 +15,7 @@ from janus_lite.record.source import (
     Answer,
     Argument,
     CellContents,
+    Computed,
     Element,
     Entry,
     Field,
@@ -53,8 +54,8 @@ def value_at(source: Source, call: Call = _NO_CALL) -> object:
     """Read what stands at a source.
 
     Raises:
-        KeyError, IndexError, AttributeError, TypeError, ValueError: the place is gone; a missing
-            dict entry gives `ABSENT` instead.
+        LookupError, AttributeError, TypeError, ValueError, ArithmeticError: the place is gone, or
+            a computation fails; a missing dict entry gives `ABSENT` instead.
     """
     if isinstance(source, Pinned):
         return source.value
@@ -62,9 +63,15 @@ def value_at(source: Source, call: Call = _NO_CALL) -> object:
         return call.args[source.index]
     if isinstance(source, Keyword):
         return (call.kwargs or {})[source.name]
+    if isinstance(source, Computed):
+        return source.function(*(_operand(o, call) for o in source.operands))
     assert isinstance(source, Step)
     owner: Any = value_at(source.owner, call)
     return _STEPS[type(source)](owner, source)
+
+
+def _operand(operand: object, call: Call) -> object:
+    return value_at(operand, call) if isinstance(operand, Source) else operand
 
 
 def _entry(owner: Any, source: Any) -> object:
@@ -185,6 +192,14 @@ def first_difference(program: Program, call: Call) -> Difference:
             return Difference(len(reads), f"{item.source} is {meta}, recorded as {item.meta}")
     text = "torch's ambient state (grad mode, autocast, default dtype, modes) differs"
     return Difference(len(reads), text)
+
+
+def broken_numbers(program: Program, call: Call) -> list[Read]:
+    """All places where a call has another number than the one that was recorded."""
+    assumptions = program.assumptions
+    reads = (*assumptions.arguments, *assumptions.heap)
+    numbers = [r for r in reads if r.kind is ReadKind.EQUALS and type(r.expected) in (int, float)]
+    return [read for read in numbers if not _still_holds(read, call)]
 
 
 def _still_holds(read: Read, call: Call) -> bool:

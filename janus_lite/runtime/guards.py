@@ -13,6 +13,7 @@ from janus_lite.record.source import (
     Answer,
     Argument,
     CellContents,
+    Computed,
     Element,
     Entry,
     Field,
@@ -25,8 +26,8 @@ from janus_lite.record.source import (
 )
 from janus_lite.record.trace import Read, ReadKind
 
-# What reading a place that is gone may raise: a miss, not an error.
-LOOKUP_ERRORS = (KeyError, IndexError, AttributeError, TypeError, ValueError)
+# What reading a place that is gone, or computing with another number, may raise: a miss.
+LOOKUP_ERRORS = (LookupError, AttributeError, TypeError, ValueError, ArithmeticError)
 ABSENT: Any = type("Absent", (), {"__repr__": lambda _: "ABSENT"})()
 # Text tells -0.0 from 0.0, NaN equals NaN, and ranges of equal numbers differ in their bounds.
 TOLD_BY_TEXT = (float, complex, range)
@@ -96,9 +97,22 @@ class Loader:
                 return f"kwargs[{source.name!r}]"
             case Entry():
                 return self._entry(source)
+            case Computed():
+                return self._computed(source)
             case Step():
                 return f"{self._called(source)}{self._step(source)}"
         raise TypeError(f"no rule to load a {type(source).__name__}")
+
+    def _computed(self, source: Computed) -> str:
+        operands = [self._operand(o) for o in source.operands]
+        if not source.is_operator:
+            return f"{self._names.constant(source.function)}({', '.join(operands)})"
+        if len(operands) == 1:
+            return f"{source.symbol}{operands[0]}"
+        return f"{operands[0]} {source.symbol} {operands[1]}"
+
+    def _operand(self, operand: object) -> str:
+        return self.load(operand) if isinstance(operand, Source) else f"({self.literal(operand)})"
 
     def _called(self, source: Step) -> str:
         owner = self.load(source.owner)

@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from janus_lite.record.source import CellContents, Element, Entry, Pinned, Source
+from janus_lite.record.source import CellContents, Computed, Element, Entry, Pinned, Source
 from janus_lite.record.trace import Read, ReadKind
 from janus_lite.runtime.checks import holds, value_at
 from janus_lite.runtime.fingerprint import FingerprintBuilder, layout
@@ -106,9 +106,10 @@ def split_by_fingerprint(
 
 def _covers(read: Read, builder: FingerprintBuilder, unseen: set[int]) -> bool:
     source = read.source
+    is_number = read.kind is ReadKind.TYPE and read.expected in (int, float)
+    if is_number or read.kind in (ReadKind.IS, ReadKind.EQUALS):
+        return _covers_place(source, builder, unseen)  # nobody changes the class of a number
     match read.kind:
-        case ReadKind.IS | ReadKind.EQUALS:
-            return _covers_place(source, builder, unseen)
         case ReadKind.ABSENT | ReadKind.LENGTH:
             return _covers_table(source, builder, unseen)
         case ReadKind.KEYS:  # `move_to_end` of an OrderedDict leaves no mark
@@ -146,6 +147,10 @@ def _covers_table(source: Source, builder: FingerprintBuilder, unseen: set[int])
 def _covers_place(source: Source, builder: FingerprintBuilder, unseen: set[int]) -> bool:
     if isinstance(source, Pinned):
         return True
+    if isinstance(source, Computed):
+        operands = [o for o in source.operands if isinstance(o, Source)]
+        covered = [_covers_place(operand, builder, unseen) for operand in operands]
+        return all(covered)
     owner: Any = getattr(source, "owner", None)
     if not isinstance(owner, Pinned) or owner.is_weak:
         return False

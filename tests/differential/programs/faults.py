@@ -1,316 +1,304 @@
-"""Programs with something to lose: each changes outside state around its tensor operations."""
-# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, no-check-untyped-defs, disable-error-code="annotation-unchecked"
+"""Programs with a place to fail after every step: an error of the data, or another decision.
+
+Each call gets a `fuse`: an error is raised at the one position where it holds a number that is no
+index, and a decision falls the other way where `flags` are negative.
+"""
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, no-check-untyped-defs
 
 from __future__ import annotations
 
-import collections
+import logging
+import warnings
 
 import torch
-import torch.nn.functional as F
-from tests.differential.kit import World, fresh_tensor
+from tests.differential.kit import World, fresh_tensor, program
 from torch import nn
 
-TOTAL: list[object] = []
+LOG = logging.getLogger("user")
+ONE = torch.ones(1)
+PLACES = 8
+CLEAN = 3
 
 
-class Keeper:
-    def __init__(self):
-        self.first = None
-        self.second = None
-        self.table = {}
+class Notes:
+    """Something outside that calls write to."""
+
+    def __init__(self, **values):
+        self.__dict__.update(values)
 
 
-def attribute_stores():
-    keeper = Keeper()
-
-    def call(x):
-        keeper.first = x * 2
-        y = torch.tanh(x) + 1
-        keeper.second = y.sum()
-        return (y * x).relu()
-
-    return World(call=call, state={"keeper": keeper})
+def burn(fuse, place):
+    """An operation that raises when the data say so."""
+    return ONE.index_select(0, fuse[place : place + 1])
 
 
-def module_attribute_stores():
-    net = nn.Sequential(nn.Linear(3, 3), nn.Linear(3, 3))
-
-    def call(x):
-        first, second = net[0], net[1]
-        y = first(x)
-        net.hidden = y
-        second.seen = True
-        return second(torch.relu(y))
-
-    return World(call=call, state={"net": net}, backward=True)
+def inputs(step):
+    """Nothing for the first calls; then a failure at each place in turn, a clean call between."""
+    fuse = torch.zeros(PLACES, dtype=torch.int64)
+    flags = torch.ones(PLACES)
+    number = step - CLEAN
+    if number >= 0 and number % 2 == 0:
+        place = number // 2
+        (fuse if place < PLACES else flags)[place % PLACES] = 7 if place < PLACES else -1
+    return fresh_tensor(step)[0], fuse, flags
 
 
-def dict_writes():
-    table = {"n": 1}
-
-    def call(x):
-        table["mean"] = x.mean(0)
-        y = x - x.mean(0)
-        table["std"] = y.square().mean(0)
-        table["n"] = 2
-        return y / (y.square().mean(0) + 1).sqrt()
-
-    return World(call=call, state={"table": table})
+CALLS = CLEAN + 4 * PLACES
 
 
-def nested_dict_writes():
-    keeper = Keeper()
-    keeper.table = {"inner": {}}
+def burning(build):
+    """Register a program whose calls fail in turn."""
 
-    def call(x):
-        y = x @ x.t()
-        keeper.table["inner"]["gram"] = y
-        z = y.softmax(-1)
-        keeper.table["inner"]["weights"] = z
-        return z @ x
+    def built():
+        world = build()
+        world.inputs = inputs
+        return world
 
-    return World(call=call, state={"keeper": keeper})
+    return program(hits=8)(built)
 
 
-def list_appends():
-    log = []
+@burning
+def stores():
+    notes = Notes(first=None, second=None, many=[], table={})
 
-    def call(x):
-        log.append(x.sum())
-        y = x.exp()
-        log.append(y.sum())
-        z = y.log1p()
-        log.append(1.0)
-        return z * 2
+    def call(x, fuse, flags):
+        burn(fuse, 0)
+        notes.first = x * 2
+        burn(fuse, 1)
+        notes.many.append(x.sum())
+        burn(fuse, 2)
+        notes.table["x"] = x.mean()
+        burn(fuse, 3)
+        notes.second = [x, notes.first]
+        burn(fuse, 4)
+        return notes.second
 
-    return World(call=call, state={"log": log})
-
-
-def global_list_appends():
-    def call(x):
-        TOTAL.append(x * 2)
-        y = x.sigmoid() * 3
-        TOTAL.append(y)
-        return y + x
-
-    return World(call=call, state={"total": TOTAL})
+    return World(call=call, state={"notes": notes})
 
 
-def list_items():
-    values = [None, None]
-
-    def call(x):
-        values[0] = x + 1
-        y = x.abs().sqrt()
-        values[1] = y
-        return y.sum(0)
-
-    return World(call=call, state={"values": values})
-
-
-def deque_and_set():
-    recent, names = collections.deque(maxlen=2), set()
-
-    def call(x):
-        recent.append(x.max())
-        y = x.cumsum(0)
-        names.add("seen")
-        return y.flip(0) - x
-
-    return World(call=call, state={"recent": recent, "names": names})
-
-
-def batch_norm_in_training():
-    net = nn.Sequential(nn.Linear(3, 5), nn.BatchNorm1d(5), nn.ReLU(), nn.Linear(5, 2))
-    return World(call=net, backward=True)
-
-
-def two_batch_norms():
-    net = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 3), nn.BatchNorm1d(3), nn.Tanh())
-    return World(call=lambda x: net(x).sum(1), state={"net": net}, backward=True)
-
-
-def dropout():
-    net = nn.Sequential(nn.Linear(3, 8), nn.Dropout(0.5), nn.Linear(8, 8), nn.Dropout(0.2))
-    return World(call=net, backward=True)
-
-
-def dropout_and_appends():
-    log = []
-
-    def call(x):
-        log.append("began")
-        y = F.dropout(x, 0.4)
-        log.append(y)
-        return F.dropout(y @ y.t(), 0.3).sum(0)
-
-    return World(call=call, state={"log": log})
-
-
-def random_numbers_and_an_attribute():
-    keeper = Keeper()
-
-    def call(x):
-        noise = torch.randn(4, 3)
-        keeper.first = noise
-        y = x + noise * 0.1
-        keeper.second = torch.rand(3)
-        return y.clamp(-1, 1) * keeper.second
-
-    return World(call=call, state={"keeper": keeper})
-
-
-def in_place_on_an_argument():
-    def call(x):
-        y = x * 3
-        x.add_(1)
-        z = (y + x).square()
-        x.mul_(0.5)
-        return z.mean(0)
+@burning
+def text():
+    def call(x, fuse, flags):
+        print("0", x.sum())
+        burn(fuse, 0)
+        LOG.warning("1 %s", x.mean())
+        burn(fuse, 1)
+        warnings.warn(f"2 {x.max()}", stacklevel=1)
+        burn(fuse, 2)
+        print("3")
+        return x * 2
 
     return World(call=call)
 
 
-def in_place_on_two_arguments():
-    def call(x, y):
-        x.sub_(y)
-        z = x @ y.t()
-        y.copy_(x)
-        return z.softmax(0) @ y
+@burning
+def writes_and_stores():
+    total, notes = torch.zeros(4, 3), Notes(last=None, count=[])
 
-    return World(call=call, inputs=lambda step: (*fresh_tensor(step), *fresh_tensor(step + 50)))
+    def call(x, fuse, flags):
+        total.add_(x)
+        burn(fuse, 0)
+        notes.last = total * 2
+        burn(fuse, 1)
+        total.view(-1)[2:5].mul_(3)
+        burn(fuse, 2)
+        print("total", total.sum())
+        burn(fuse, 3)
+        notes.count.append(total.mean())
+        burn(fuse, 4)
+        total[0] = x[1]
+        return total + 1
+
+    return World(call=call, state={"total": total, "notes": notes})
 
 
-def in_place_on_a_buffer():
-    net = nn.Module()
-    net.register_buffer("mean", torch.zeros(3))
+@burning
+def draws():
+    notes = Notes(noise=None)
 
-    def call(x):
+    def call(x, fuse, flags):
+        noise = torch.randn(3)
+        burn(fuse, 0)
+        notes.noise = noise
+        burn(fuse, 1)
+        y = torch.dropout(x, 0.5, True)
+        burn(fuse, 2)
+        print(y.sum())
+        return y + noise + torch.rand(3)
+
+    return World(call=call, state={"notes": notes})
+
+
+@burning
+def decisions_between_everything():
+    total, notes = torch.zeros(4, 3), Notes(last=None, seen=[])
+
+    def call(x, fuse, flags):
+        total.add_(x)
+        if flags[0] > 0:
+            notes.last = total * 1
+        burn(fuse, 0)
+        noise = torch.rand(3)
+        if flags[1] > 0:
+            total.mul_(0.5)
+        burn(fuse, 1)
+        notes.seen.append(noise)
+        if flags[2] > 0:
+            total.sub_(noise)
+        burn(fuse, 2)
+        notes.last = total + noise
+        print("after the last decision", notes.last.sum())
+        burn(fuse, 3)
+        total.add_(1)
+        return total + noise
+
+    return World(call=call, state={"total": total, "notes": notes})
+
+
+@burning
+def errors_that_the_program_handles():
+    total, notes = torch.zeros(4, 3), Notes(failed=None, done=None)
+
+    def call(x, fuse, flags):
+        total.add_(x)
+        try:
+            burn(fuse, 0)
+            notes.done = x
+            burn(fuse, 1)
+        except IndexError as error:
+            notes.failed = str(error)
+            total.zero_()
+        finally:
+            notes.done = total * 2
+        burn(fuse, 2)
+        return total + 1
+
+    return World(call=call, state={"total": total, "notes": notes})
+
+
+@burning
+def finally_without_handler():
+    total, notes = torch.zeros(4, 3), Notes(open=None, closed=None)
+
+    def call(x, fuse, flags):
+        notes.open = x * 1
+        try:
+            total.add_(x)
+            burn(fuse, 0)
+            total.mul_(2)
+            burn(fuse, 1)
+        finally:
+            notes.closed = total * 1
+        return total
+
+    return World(call=call, state={"total": total, "notes": notes})
+
+
+class Manager:
+    def __init__(self, notes):
+        self.notes = notes
+
+    def __enter__(self):
+        self.notes.entered = "yes"
+
+    def __exit__(self, kind, error, trace):
+        self.notes.left = "yes"
+
+
+@burning
+def managers_of_the_program():
+    notes = Notes(entered=None, left=None)
+
+    def call(x, fuse, flags):
+        notes.entered = notes.left = None
+        with Manager(notes):
+            y = x * 2
+            burn(fuse, 0)
+        burn(fuse, 1)
+        return y
+
+    return World(call=call, state={"notes": notes})
+
+
+@burning
+def grad_modes():
+    notes = Notes(last=None)
+
+    def call(x, fuse, flags):
         with torch.no_grad():
-            net.mean.mul_(0.9).add_(x.mean(0), alpha=0.1)
-        y = (x - net.mean).abs()
-        return y / y.sum()
+            notes.last = x * weight
+            burn(fuse, 0)
+            print("inside", torch.is_grad_enabled())
+        burn(fuse, 1)
+        return x * weight if flags[0] > 0 else x - weight
 
-    return World(call=call, state={"net": net})
-
-
-def in_place_on_an_item():
-    memory = torch.zeros(4, 3)
-
-    def call(x):
-        memory[0] = x[0]
-        y = memory + x
-        memory[1:3] += y[1:3]
-        return y.prod(1)
-
-    return World(call=call, state={"memory": memory})
+    weight = nn.Parameter(torch.ones(3))
+    return World(call=call, state={"notes": notes, "weight": weight}, backward=True)
 
 
-def several_outputs():
-    linear = nn.Linear(3, 4)
+class Training(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.norm = nn.BatchNorm1d(3)
+        self.linear = nn.Linear(3, 3)
+        self.history = []
 
-    def call(x):
-        y = linear(x)
-        first, second = y.chunk(2, 1)
-        return {"a": first.relu(), "b": [second, second * 2], "x": x, "view": y[0]}
+    def forward(self, x, fuse, flags):
+        y = self.norm(x)
+        burn(fuse, 0)
+        self.history.append(y.mean().detach())
+        y = torch.dropout(self.linear(y), 0.3, self.training)
+        burn(fuse, 1)
+        self.norm.running_mean.data.mul_(0.9)
+        if flags[0] > 0:
+            y = y * 2
+        burn(fuse, 2)
+        self.last = y.detach()
+        burn(fuse, 3)
+        self.norm(y)
+        return y
 
-    return World(call=call, state={"linear": linear}, backward=True)
+
+@burning
+def training():
+    return World(call=Training(), backward=True)
 
 
-def gradients_through_a_loop():
-    weights = [torch.ones(3, 3, requires_grad=True) for _ in range(3)]
+@burning
+def object_that_grows_after_it_was_stored():
+    notes = Notes(table=None)
 
-    def call(x):
-        for weight in weights:
-            x = torch.tanh(x @ weight) + x
+    def call(x, fuse, flags):
+        notes.table = table = {"a": x * 2}
+        burn(fuse, 0)
+        table["b"] = x + 1
+        burn(fuse, 1)
+        table["c"] = 3
+        burn(fuse, 2)
         return x
 
-    return World(call=call, state={"weights": weights}, backward=True)
+    return World(call=call, state={"notes": notes})
 
 
-def attention():
-    net = nn.MultiheadAttention(4, 2, batch_first=True)
+@burning
+def deletes_and_pops():
+    notes = Notes(values=[], table={})
 
-    def inputs(step):
-        return (torch.randn(2, 3, 4, generator=torch.Generator().manual_seed(step)),)
+    def call(x, fuse, flags):
+        burn(fuse, 0)
+        value = notes.values.pop()
+        burn(fuse, 1)
+        del notes.table["x"]
+        burn(fuse, 2)
+        notes.table.setdefault("y", x)
+        del notes.extra
+        burn(fuse, 3)
+        return x * value
 
-    return World(
-        call=lambda x: net(x, x, x)[0].sum(1), inputs=inputs, state={"net": net}, backward=True
-    )
+    def between(step):
+        notes.values[:] = [ONE, ONE * step]
+        notes.table.clear()
+        notes.table["x"] = ONE
+        notes.extra = ONE
 
-
-def recurrent_cell_that_keeps_its_state():
-    cell, keeper = nn.GRUCell(3, 3), Keeper()
-    keeper.first = torch.zeros(4, 3)
-
-    def call(x):
-        with torch.no_grad():
-            hidden = cell(x, keeper.first)
-            keeper.first = hidden
-            return torch.sigmoid(hidden) * x
-
-    return World(call=call, state={"cell": cell, "keeper": keeper})
-
-
-def convolution_with_running_statistics():
-    net = nn.Sequential(nn.Conv2d(1, 2, 2), nn.BatchNorm2d(2), nn.ReLU(), nn.MaxPool2d(2))
-
-    def inputs(step):
-        return (torch.randn(2, 1, 5, 5, generator=torch.Generator().manual_seed(step)),)
-
-    return World(call=net, inputs=inputs, backward=True)
-
-
-def error_is_caught():
-    log = []
-
-    def call(x):
-        try:
-            y = torch.relu(x) * 2
-            y = y.exp()
-        except RuntimeError:
-            log.append("caught")
-            y = x
-        return y + 1
-
-    return World(call=call, state={"log": log})
-
-
-def finally_runs():
-    keeper = Keeper()
-
-    def call(x):
-        try:
-            y = x.sum(0) * 2
-            return y.exp()
-        finally:
-            keeper.first = "left"
-
-    return World(call=call, state={"keeper": keeper})
-
-
-def decision_on_data():
-    keeper = Keeper()
-
-    def call(x):
-        y = x.abs()
-        if (y.sum() > -1).item():
-            y = y * 2
-        keeper.first = y
-        return y.sqrt() + x
-
-    return World(call=call, state={"keeper": keeper})
-
-
-def context_changes_the_mode():
-    linear = nn.Linear(3, 3)
-
-    def call(x):
-        with torch.no_grad():
-            y = linear(x)
-            y = y.relu()
-        with torch.autocast("cpu", torch.bfloat16):
-            z = linear(x)
-        return y + z.float()
-
-    return World(call=call, state={"linear": linear}, backward=True)
+    return World(call=call, between=between, state={"notes": notes})

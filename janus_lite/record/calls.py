@@ -33,7 +33,7 @@ from janus_lite.record.contracts import (
 )
 from janus_lite.record.heap import SCALARS, instance_dict
 from janus_lite.record.kinds import is_a
-from janus_lite.record.scalars import FUNCTIONS, is_number, is_symbolic, plain
+from janus_lite.record.scalars import FUNCTIONS, NUMBERS, is_number, is_symbolic, plain
 from janus_lite.record.session import Session
 from janus_lite.record.stack import as_seen_by_user
 from janus_lite.torch_internals import TORCH_BUILTINS
@@ -77,6 +77,9 @@ def call(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
     if session.numbers and any(map(is_symbolic, args)) and _is_numeric(function, args, kwargs):
         return session.numbers.compute(FUNCTIONS[function], function, *args)
     kind = type(function)
+    if function in (int, float) and len(args) == 1 and is_a(args[0], torch.Tensor):
+        method = torch.Tensor.__int__ if function is int else torch.Tensor.__float__
+        return _call_torch(session, method, args, kwargs)
     if kind is types.FunctionType:
         return _call_function(session, function, args, kwargs)
     if kind is types.MethodType:
@@ -373,7 +376,11 @@ def _only_plain_tensors(args: Arguments) -> bool:
 
 
 def _call_torch(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
-    return function(*args, **kwargs)  # the function mode records it
+    result = function(*args, **kwargs)  # the function mode records it
+    if type(result) not in NUMBERS:
+        return result
+    with session.own_work():
+        return session.tape.number(result)
 
 
 def _call_method(

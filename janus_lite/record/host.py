@@ -22,6 +22,7 @@ from janus_lite.record.effects import HostCall
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.kinds import is_a
 from janus_lite.record.outputs import OutputPlanner
+from janus_lite.record.scalars import is_symbolic, plain
 from janus_lite.record.session import Session
 from janus_lite.record.text import Text
 
@@ -199,6 +200,8 @@ def _is_shown_by_library(session: Session, value: Any) -> bool:
     """Whether making the text of `value` runs no code of the program."""
     if is_a(value, Text | torch.Tensor | FunctionType) or type(value) in _LOGGERS:
         return True
+    if is_symbolic(value):
+        return True
     if is_a(value, type):
         methods = [session.heap.class_attribute(type(value), n)[1] for n in ("__str__", "__repr__")]
         return not any(is_a(method, FunctionType) for method in methods)
@@ -207,7 +210,9 @@ def _is_shown_by_library(session: Session, value: Any) -> bool:
 
 def _as_text(session: Session, value: Any) -> Any:
     """The text of an object whose class makes it in Python; anything else as it is."""
-    if type(value) in SCALARS or is_a(value, Text | torch.Tensor | FunctionType):
+    if type(value) in SCALARS or is_symbolic(value):
+        return value
+    if is_a(value, Text | torch.Tensor | FunctionType):
         return value
     for name in ("__str__", "__repr__"):
         _, method = session.heap.class_attribute(type(value), name)
@@ -228,5 +233,5 @@ def _is_c_class(session: Session, category: Any) -> bool:
 def _real(values: Any) -> Any:
     """Arguments as this run passes them: texts as the strings they are now."""
     if is_a(values, dict):
-        return {key: Text.unwrap(value) for key, value in values.items()}
-    return tuple(map(Text.unwrap, values))
+        return {key: plain(Text.unwrap(value)) for key, value in values.items()}
+    return tuple(plain(Text.unwrap(value)) for value in values)

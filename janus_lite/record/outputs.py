@@ -19,7 +19,7 @@ from janus_lite.errors import Code
 from janus_lite.record.effects import Effect, HostCall, Store
 from janus_lite.record.heap import SCALARS, instance_dict
 from janus_lite.record.kinds import is_a
-from janus_lite.record.scalars import is_symbolic
+from janus_lite.record.scalars import is_made, is_symbolic
 from janus_lite.record.session import Session
 from janus_lite.record.source import Source
 from janus_lite.record.text import Piece, Text
@@ -69,7 +69,7 @@ def plans_of(effect: Effect) -> tuple[object, ...]:
 def parts_of(plan: object) -> tuple[object, ...]:
     """The plans of which another one is made."""
     if isinstance(plan, Text):
-        return tuple(part.ref for part in plan.parts if isinstance(part, Piece))
+        return tuple(part.value for part in plan.parts if isinstance(part, Piece))
     if isinstance(plan, Built):
         return (*plan.items, *(p for _, p in plan.attributes))
     return ()
@@ -112,7 +112,7 @@ class OutputPlanner:
         if type(value) in SCALARS:
             return Constant(value)
         if is_symbolic(value):
-            return Loaded(self._session.numbers.use(value))
+            return self._number(value)
         if type(value) is Text:
             return value
         source = self._session.heap.source_of(value)
@@ -164,6 +164,11 @@ class OutputPlanner:
         if _is_plain_object(cls):
             return Built(cls, None, (), attributes)
         return self._stop(f"a {cls.__qualname__} made in the run")
+
+    def _number(self, value: Any) -> object:
+        if is_made(value):
+            return Ref(value.source.index)
+        return Loaded(self._session.numbers.use(value))
 
     def _known(self, function: object) -> object:
         if self._session.heap.source_of(function) is not None:

@@ -12,6 +12,10 @@ Note [Varying numbers]
     * a comparison or a truth test gives a plain `bool` and an assumption about the computation;
     * anybody else gets the plain number, and the assumption that the source still equals it.
 
+    A number that a tensor operation gives (`loss.item()`) is symbolic from the first recording on:
+    its source is a value of the graph, computations with it are operations of the graph, and
+    assumptions about it are in-graph assertions.
+
     So a reader that nobody thought of costs a recording, never a wrong number. The subclasses must
     not outlive the run: `settle` puts plain numbers in their place in everything that escaped.
 """
@@ -28,7 +32,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from janus_lite.record.source import Computed, Source
+from janus_lite.record.source import Computed, Made, Source
 
 
 class SymbolicInt(int):
@@ -71,6 +75,11 @@ def is_symbolic(value: object) -> bool:
     return type(value) is SymbolicInt or type(value) is SymbolicFloat
 
 
+def is_made(value: Any) -> bool:
+    """Whether a symbolic number is made by the graph rather than read at entry."""
+    return isinstance(value.source, Made)
+
+
 def is_number(value: object) -> bool:
     """Whether a value is a number, varying or not."""
     return type(value) in _OPERANDS or is_symbolic(value)
@@ -107,13 +116,19 @@ class Numbers:
     Args:
         assume: notes the assumption that a source equals a plain value.
         assume_type: notes the assumption that a source gives a number of this class.
+        operate: makes a computation an operation of the graph; `None` for its result makes it an
+            assertion.
     """
 
     def __init__(
-        self, assume: Callable[[Source, object], None], assume_type: Callable[[Source, type], None]
+        self,
+        assume: Callable[[Source, object], None],
+        assume_type: Callable[[Source, type], None],
+        operate: Callable[[Callable[..., Any], tuple[Any, ...], Any], Made | None],
     ) -> None:
         self._assume = assume
         self._assume_type = assume_type
+        self._operate = operate
         self._all: list[Any] = []
         self._by_source: dict[int, Any] = {}
         self._computed: dict[tuple[object, ...], Computed] = {}
@@ -136,10 +151,21 @@ class Numbers:
         self._all.append(number)
         return number
 
+    def made(self, source: Made, value: float) -> Any:
+        """The symbolic number that an operation of the graph gave."""
+        return self._new(source, value)
+
+    def fix_made(self, value: Any) -> Any:
+        """Like `fix` for a number that the graph makes; others as they are."""
+        return self.fix(value) if is_symbolic(value) and is_made(value) else value
+
     def fix(self, value: Any) -> Any:
         """The plain number, from now on assumed to be the same at each replay."""
         if not is_symbolic(value):
             return value
+        if is_made(value):
+            self._operate(operator.pos, (value,), plain(value))
+            return plain(value)
         self._assume(value.source, plain(value))
         return plain(value)
 
@@ -160,6 +186,8 @@ class Numbers:
             for operand in operands:
                 self.fix(operand)
             return result
+        if any(is_symbolic(o) and is_made(o) for o in operands):
+            return self._compute_in_graph(symbol, function, operands, result)
         sources = tuple(o.source if is_symbolic(o) else o for o in operands)
         source = self._computation(function, symbol, sources)
         if kind is bool:
@@ -168,6 +196,16 @@ class Numbers:
         if symbol not in _CLASS_PRESERVING:
             self._assume_type(source, kind)
         return self._new(source, result)
+
+    def _compute_in_graph(
+        self, symbol: str, function: Callable[..., Any], operands: tuple[Any, ...], result: Any
+    ) -> Any:
+        if type(result) is not bool and symbol not in _CLASS_PRESERVING:
+            for operand in operands:
+                self.fix(operand)
+            return result
+        source = self._operate(function, operands, result)
+        return result if source is None else self._new(source, result)
 
     def _computation(
         self, function: Callable[..., Any], symbol: str, operands: tuple[object, ...]

@@ -90,6 +90,7 @@ class Session:
         self.numbers = Numbers(
             lambda source, value: self.heap.assume_equal(source, value),
             lambda source, cls: self.heap.assume_class(source, cls),
+            lambda function, operands, result: self.tape.operate(function, operands, result),
         )
         self.tape = Tape(
             self.stop,

@@ -166,6 +166,25 @@ class Answer(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Made(Source):
+    """A number that an operation of the graph gives: `loss.item()`, and what is computed of it.
+
+    Attributes:
+        index: of the graph value.
+    """
+
+    index: int
+
+    @property
+    def is_pinned(self) -> bool:
+        """Never: every run makes its own."""
+        return False
+
+    def __str__(self) -> str:
+        return f"v{self.index}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Computed(Source):
     """A number that Python computed from varying numbers: `self.step + 1`, `round(lr, 3)`.
 

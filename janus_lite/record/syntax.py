@@ -360,6 +360,7 @@ def store_item(session: Session, value: Any, owner: Any, key: Any) -> None:
     else:
         if type(owner) is not dict or session.heap.source_of(owner) is None:
             key = session.numbers.fixed(key)
+        key = session.numbers.fix_made(key)
         if session.heap.source_of(owner) is not None:
             if not is_a(key, slice) and not is_symbolic(key):
                 _note_key(session, key)

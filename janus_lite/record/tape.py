@@ -8,8 +8,10 @@ operators that no recorded call explains.
 
 from __future__ import annotations
 
+import operator
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -20,8 +22,8 @@ from janus_lite.errors import Code, Site
 from janus_lite.record import torch_table
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.kinds import is_a
-from janus_lite.record.scalars import Numbers, is_symbolic, plain, rebuilt
-from janus_lite.record.source import Source
+from janus_lite.record.scalars import NUMBERS, Numbers, is_made, is_symbolic, plain, rebuilt
+from janus_lite.record.source import Made, Source
 from janus_lite.record.torch_table import Treatment
 from janus_lite.record.trace import Input, Operation, OperationKind, Ref, TensorMeta
 from janus_lite.torch_internals import TorchDispatchMode, TorchFunctionMode, is_plain, without_modes
@@ -110,8 +112,7 @@ class Tape:
         return found[1] if found is not None else None
 
     def _new(self, tensor: torch.Tensor) -> Ref:
-        ref = Ref(self._values)
-        self._values += 1
+        ref = self._next()
         key = id(tensor)
         live = self._live
 
@@ -226,6 +227,45 @@ class Tape:
             )
         )
 
+    # ---------------------------------------------------------------- numbers
+
+    def number(self, result: Any) -> Any:
+        """What the program gets for a number that the last operation gave."""
+        last = self.operations[-1] if self.operations and not self.is_stopped else None
+        if type(result) not in NUMBERS or last is None or last.kind is not OperationKind.ASSERT:
+            return result
+        made = self._next()
+        self.operations[-1] = replace(last, output=made, kind=OperationKind.NUMBER, expected=None)
+        return self._numbers.made(Made(made.index), result)
+
+    def operate(
+        self, function: Callable[..., Any], operands: tuple[Any, ...], result: Any
+    ) -> Made | None:
+        """Record a computation with numbers; of a truth value or a fixed number an assertion."""
+        is_assertion = type(result) is bool or function is operator.pos
+        made = None if is_assertion else self._next()
+        self.operations.append(
+            Operation(
+                function,
+                tuple(self._encode(o) for o in operands),
+                {},
+                made,
+                OperationKind.ASSERT if is_assertion else OperationKind.NUMBER,
+                result if is_assertion else None,
+                is_guarded=self.try_depth > 0,
+                site=self._site(),
+                module=self._module(),
+            )
+        )
+        return None if made is None else Made(made.index)
+
+    def _next(self) -> Ref:
+        ref = Ref(self._values)
+        self._values += 1
+        return ref
+
+    # ---------------------------------------------------------------- encoding
+
     def _view_layout(
         self, target: Callable[..., object], args: tuple[object, ...], result: object
     ) -> Layout | None:
@@ -251,7 +291,7 @@ class Tape:
         if type(value) in SCALARS or issubclass(type(value), np.generic):
             return value
         if is_symbolic(value):
-            return self._numbers.use(value)
+            return Ref(value.source.index) if is_made(value) else self._numbers.use(value)
         if is_a(value, list | tuple | dict | slice):
             self._snapshot(rebuilt(value, plain))
         return self._encode_parts(value)

@@ -14,7 +14,9 @@ from typing import Any
 import torch
 
 from janus_lite.record.kinds import is_a
+from janus_lite.record.scalars import is_made, is_symbolic, plain
 from janus_lite.record.session import Session
+from janus_lite.record.source import Source
 from janus_lite.record.trace import Ref
 
 _CONVERSIONS: dict[str, Callable[[Any], str]] = {"s": str, "r": repr, "a": ascii}
@@ -22,15 +24,15 @@ _CONVERSIONS: dict[str, Callable[[Any], str]] = {"s": str, "r": repr, "a": ascii
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Piece:
-    """`{value!conversion:specification}` of an f-string; the value is a tensor of the graph.
+    """`{value!conversion:specification}` of an f-string; the graph has another value each time.
 
     Attributes:
-        ref: the tensor.
+        value: a tensor or number of the graph, or the source of a varying number.
         conversion: `s`, `r`, `a`, or nothing.
         specification: what follows the colon.
     """
 
-    ref: Ref
+    value: Ref | Source
     conversion: str
     specification: str
 
@@ -56,14 +58,17 @@ class Text:
 
 
 def make_piece(session: Session, value: Any, conversion: str, specification: str) -> Text | None:
-    """One formatted tensor, `None` where the value is none that the graph knows."""
-    if not is_a(value, torch.Tensor) or session.tape.ref_of(value) is None:
+    """One formatted tensor or number, `None` where the graph does not have it."""
+    place: Ref | Source | None = None
+    if is_symbolic(value):
+        place = Ref(value.source.index) if is_made(value) else session.numbers.use(value)
+    elif is_a(value, torch.Tensor):
+        place = session.tape.ref_of(value)
+    if place is None:
         return None
-    ref = session.tape.ref_of(value)
-    assert ref is not None
     with session.aside():
-        shown = format(convert(value, conversion), specification)
-    piece = Piece(ref, conversion, specification)
+        shown = format(convert(plain(value), conversion), specification)
+    piece = Piece(place, conversion, specification)
     return Text(shown, (piece,), len(session.tape.operations))
 
 

@@ -116,6 +116,7 @@ class OperationKind(Enum):
     COMPUTE = auto()
     AMBIENT = auto()  # changes torch's state for the operations after it (grad mode, autocast)
     ASSERT = auto()  # its host value decided what the program did: compared on replay
+    NUMBER = auto()  # gives a Python number that later operations use
     SHAPE = auto()  # data decides its output's shape: the shape is compared on replay
 
 

@@ -18,7 +18,7 @@ from janus_lite.errors import BackendError
 from janus_lite.program.effects import is_assertion
 from janus_lite.program.generalize import Program
 from janus_lite.record.torch_table import name_of
-from janus_lite.record.trace import Operation, Ref
+from janus_lite.record.trace import Operation, OperationKind, Ref
 from janus_lite.runtime.commit import foreign_outputs
 
 Backend = Callable[[fx.GraphModule, Sequence[torch.Tensor]], Callable[..., Any]]
@@ -63,7 +63,7 @@ def compile_graph(
     """
     if any(is_assertion(o) for o in program.operations):
         raise BackendError("the program decides on tensor values; only 'eager' can run that")
-    if program.numbers:
+    if program.numbers or any(o.kind is OperationKind.NUMBER for o in program.operations):
         raise BackendError("a Python number varies; only 'eager' takes it as an input")
     if program.effects and program.writes_outside:
         found = "the program changes outside objects and tensors; only 'eager' keeps their order"

@@ -120,7 +120,8 @@ class CommitEmitter:
     def _piece(self, part: str | Piece) -> str:
         if isinstance(part, str):
             return repr(part)
-        value = f"v{part.ref.index}"
+        place = part.value
+        value = f"v{place.index}" if isinstance(place, Ref) else self._load(place)
         if part.conversion:
             value = f"convert({value}, {part.conversion!r})"
         return f"format({value}, {part.specification!r})"

@@ -503,3 +503,131 @@ def not_a_number_and_signed_zero(state, x):
     rate = (math.nan, -0.0, 0.0, math.inf, 1e308)[0] if state.n == 2 else state.rate
     state.rate = -state.rate * 0.0 if state.n > 4 else rate
     return x * state.rate
+
+
+# ------------------------------------------------------------------ numbers that tensors give
+
+
+def giving(function):
+    """A world in which `function(state, x)` gets other data in every call."""
+    state = State()
+    return World(call=lambda x: function(state, x), state={"state": state})
+
+
+def gives(hits=18):
+    """Register `function(state, x)`; 18 hits of 20 calls are two recordings."""
+
+    def register(function):
+        build = program(hits=hits)(lambda: giving(function))
+        build.__name__ = function.__name__
+        return build
+
+    return register
+
+
+@gives()
+def running_loss(state, x):
+    loss = (x * x).mean()
+    state.rate += loss.item()
+    state.n += 1
+    return loss, state.rate / state.n
+
+
+@gives(hits=17)  # one recording per place, the third finds the rest
+def several_places(state, x):
+    a = x.sum().item()
+    b = x.max().item()
+    c = float(x.min())
+    return x * (a + b * c) / (1 + abs(a)), a, [b, (c, a - b)]
+
+
+@gives()
+def scaled_by_its_norm(state, x):
+    norm = x.norm().item()
+    return x / (norm + 1e-6) if norm > 1e-12 else x
+
+
+@gives(hits=16)
+def branch_on_a_number(state, x):
+    total = x.sum().item()
+    if total > 0:
+        return x * total
+    return x - total
+
+
+@gives(hits=0)
+def integer_as_a_size(state, x):
+    count = int((x > 0).sum())
+    return x.flatten()[:count] * count
+
+
+@gives()
+def integer_as_an_index(state, x):
+    best = int(x.sum(1).argmax())
+    return x[best] * 2, best
+
+
+@gives()
+def logged_numbers(state, x):
+    loss = (x * x).sum().item()
+    state.log.append(loss)
+    state.log.append((state.n, loss * 2))
+    state.table["last"] = loss
+    print("loss", loss)
+    return x
+
+
+@gives(hits=0)
+def number_as_a_key(state, x):
+    state.table[round(x.sum().item(), 3)] = x.sum()
+    return x
+
+
+@gives(hits=0)
+def pure_functions_of_a_number(state, x):
+    total = x.sum().item()
+    return x * max(total, 0.5) + min(total, 1.0) + round(total, 2) + math.exp(-abs(total))
+
+
+@gives()
+def division_in_the_graph(state, x):
+    count = (x > 100).sum().item() + 1
+    return x.sum() / count + 1 / count
+
+
+@gives(hits=1)
+def division_by_zero_in_the_graph(state, x):
+    count = (x > 1.5).sum().item()
+    state.n += 1
+    return x * (1 / count)
+
+
+@gives(hits=0)
+def number_inside_a_leaf(state, x):
+    return x * sum([x.sum().item(), 1.0]) + sorted([x.max().item(), 0.0])[0]
+
+
+@gives(hits=0)
+def tensor_as_an_index_of_a_list(state, x):
+    return [1.0, 2.0, 3.0][x.sum(1).argmax() % 3] * x
+
+
+@gives()
+def clipped_in_place(state, x):
+    norm = x.norm().item()
+    y = x.clone()
+    y.mul_(1.0 / (norm + 1.0))
+    return y
+
+
+@gives(hits=10)
+def truth_of_a_number(state, x):
+    return x if (x > 0.9).any().item() else x * 2
+
+
+@gives()
+def number_and_counter(state, x):
+    state.n += 1
+    momentum = x.mean().item() / state.n
+    state.rate = 0.9 * state.rate + momentum
+    return x * state.rate

@@ -742,7 +742,7 @@ def _issubclass(session: Session, function: Any, args: Arguments, kwargs: Keywor
 
 
 def _callable(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> bool:
-    (value,) = args
+    value = plain(args[0])
     _note_class(session, value)
     session.heap.class_attribute(type(value), "__call__")
     return callable(value)

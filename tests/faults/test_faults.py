@@ -24,7 +24,7 @@ from janus_lite.runtime import ambient, emit
 from tests.differential.harness import PROGRAMS, compare, load, observe, speculate
 from tests.differential.kit import World
 
-FILE = PROGRAMS / "injected.py"
+FILE = PROGRAMS / "interrupted.py"
 NAMES = [
     name
     for name, build in vars(load(FILE)).items()

@@ -401,6 +401,107 @@ def asserted_asynchronously():
     return World(call=call, inputs=later((torch.tensor(True),), (torch.tensor(False),)))
 
 
+# ---------------------------------------------------------------------------------------- effects
+
+
+class StateOf:
+    """The state of a generator, as something to compare."""
+
+    def __init__(self, generator):
+        self._generator = generator
+
+    @property
+    def __dict__(self):
+        return {"state": self._generator.get_state()}
+
+
+@change(is_visible=False)
+def generator_of_its_own_and_a_decision():
+    generator = torch.Generator().manual_seed(1)
+
+    def call(x, positive):
+        noise = torch.rand(4, 3, generator=generator)
+        return x + noise if positive.sum() > 0 else x - noise
+
+    return World(
+        call=call,
+        inputs=later((torch.ones(1),), (-torch.ones(1),)),
+        state={"state": StateOf(generator)},
+    )
+
+
+@change(is_visible=False)
+def list_extended_by_a_list_that_grows_afterwards():
+    log = []
+
+    def call(x):
+        more = [1.0]
+        log.extend(more)
+        more.append(2.0)
+        return x
+
+    return World(call=call, state={"log": log})
+
+
+@change(is_visible=False)
+def dict_updated_by_a_dict_that_grows_afterwards():
+    table = {}
+
+    def call(x):
+        more = {"a": 1.0}
+        table.update(more)
+        more["b"] = 2.0
+        return x
+
+    return World(call=call, state={"table": table}, between=lambda step: table.clear())
+
+
+@change()
+def store_into_a_list_that_became_shorter():
+    log, values = [], [1.0]
+
+    def call(x):
+        log.append(1.0)
+        values[0] = 2.0
+        return x
+
+    return World(call=call, state={"log": log, "values": values}, change=values.clear)
+
+
+@change()
+def buffer_became_a_parameter_behind_a_store():
+    net = nn.Module()
+    net.register_buffer("state", torch.ones(3))
+    log = []
+
+    def call(x):
+        log.append(1.0)
+        net.state = x.detach()[0]
+        return x
+
+    return World(
+        call=call,
+        state={"log": log, "net": net},
+        change=lambda: setattr(net, "state", nn.Parameter(torch.ones(3))),
+    )
+
+
+@change(is_visible=False)
+def draw_then_store_then_error():
+    log = []
+
+    def call(x, index):
+        log.append(1.0)
+        noise = torch.rand(4, 3)
+        return (x + noise)[:, index]
+
+    return World(
+        call=call,
+        inputs=later((torch.tensor([0, 1]),), (torch.tensor([0, 5]),)),
+        state={"log": log},
+    )
+
+
 # ------------------------------------------------------------------------------------ fingerprint
 
 

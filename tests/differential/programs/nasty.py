@@ -441,7 +441,7 @@ def global_counter():
     return World(call=call)
 
 
-@program(code="JL0301")
+@program(hits=4)
 def nonlocal_counter():
     count = 0
 

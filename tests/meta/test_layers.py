@@ -28,8 +28,9 @@ ORDER = {
         report function api
     """,
     "nimble_lite": """
-        errors config
-        tasks tasks.graph tasks.alias tasks.owners tasks.tracing tasks.cost
+        errors config torch_internals
+        tasks tasks.graph tasks.alias tasks.checks tasks.edges tasks.owners tasks.origins
+        tasks.surroundings tasks.refusals tasks.values tasks.tracing tasks.cost
         plan plan.meg plan.matching plan.streams plan.simulate plan.schedule plan.arena plan.races
         plan.planner
         measure

@@ -28,8 +28,9 @@ from nimble_lite.measure import undisturbed
 from nimble_lite.plan.planner import Schedule
 from nimble_lite.plan.schedule import output_values
 from nimble_lite.tasks.alias import bytes_of
+from nimble_lite.tasks.checks import Check
 from nimble_lite.tasks.graph import Ref, StorageKind, TaskGraph
-from nimble_lite.tasks.tracing import Check
+from nimble_lite.torch_internals import expire, storage_at
 
 WARM_UPS = 2
 _OVERWRITTEN = (
@@ -159,10 +160,7 @@ class CudaExecutable:
 
     def _borrowed(self, tensor: torch.Tensor) -> torch.Tensor:
         """The graph's bytes under a storage object of this replay, which can be expired alone."""
-        storage = tensor.untyped_storage()
-        alias = torch._C._construct_storage_from_data_pointer(
-            storage.data_ptr(), storage.device, storage.nbytes()
-        )
+        alias = storage_at(tensor.untyped_storage())
         borrowed = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         borrowed.set_(alias, tensor.storage_offset(), tensor.shape, tensor.stride())
         self._handed_out.append(weakref.ref(borrowed))
@@ -172,7 +170,7 @@ class CudaExecutable:
         for reference in self._handed_out:
             tensor = reference()
             if tensor is not None:
-                torch._C._set_storage_access_error_msg(tensor, _OVERWRITTEN)
+                expire(tensor, _OVERWRITTEN)
         self._handed_out.clear()
 
 

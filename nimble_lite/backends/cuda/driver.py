@@ -13,9 +13,11 @@ from __future__ import annotations
 import gc
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
+
+from nimble_lite.torch_internals import clear_cublas_workspaces
 
 Values = Mapping[int, torch.Tensor]
 
@@ -98,7 +100,7 @@ class TorchDriver:
     def capture(self, body: Callable[[], Values]) -> Captured:
         """Capture into a graph of its own, with memory from this driver's pool."""
         torch.cuda.synchronize(self._device)
-        _clear_workspaces()
+        clear_cublas_workspaces()
         graph = torch.cuda.CUDAGraph(keep_graph=True)
         # The pool is entered first: a capture routes by stream, a pool by thread, so that what
         # side streams allocate is caught too.
@@ -114,7 +116,7 @@ class TorchDriver:
                 self._abandon(graph)
                 raise
             graph.capture_end()
-        _clear_workspaces()
+        clear_cublas_workspaces()
         graph.instantiate()
         return _TorchGraph(graph, outputs, self._pool)
 
@@ -163,13 +165,6 @@ def _distinct_streams(device: torch.device, count: int) -> Sequence[torch.cuda.S
         if stream.cuda_stream not in {known.cuda_stream for known in streams}:
             streams.append(stream)
     return streams
-
-
-def _clear_workspaces() -> None:
-    """Drop cuBLAS workspaces: one allocated in a capture belongs to its pool, and stays there."""
-    clear: Callable[[], Any] | None = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
-    if clear is not None:
-        clear()
 
 
 @contextmanager

@@ -16,8 +16,8 @@ from nimble_lite.backends.protocol import bound_target
 from nimble_lite.errors import CaptureError, NimbleError
 from nimble_lite.plan.planner import Schedule
 from nimble_lite.plan.schedule import Drop, Launch, Program, Record, Wait, output_values
+from nimble_lite.tasks.checks import Check
 from nimble_lite.tasks.graph import Ref, Task, TaskGraph, map_leaves, references
-from nimble_lite.tasks.tracing import Check
 
 
 def run_program(

@@ -26,9 +26,10 @@ from nimble_lite.backends.serial import SerialExecutable
 from nimble_lite.backends.threads import ThreadsExecutable
 from nimble_lite.errors import BackendError, InputMismatchError, NimbleError, ScheduleError
 from nimble_lite.measure import Measurement, fastest, undisturbed
+from nimble_lite.module_state import ModuleChangedError
 from nimble_lite.plan.planner import Schedule, Streams, make_schedule
 from nimble_lite.plan.schedule import device_scope, thread_scope
-from nimble_lite.replay import ModuleChangedError, Replay
+from nimble_lite.replay import Replay
 from nimble_lite.report import Report, write_chrome_trace, write_dot
 from nimble_lite.tasks.cost import CPU, H100
 from nimble_lite.tasks.graph import TaskGraph

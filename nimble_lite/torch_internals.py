@@ -7,7 +7,7 @@ Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from types import BuiltinFunctionType, MethodWrapperType
 from typing import Any
@@ -23,6 +23,14 @@ NO_TORCH_FUNCTION: Any = _C._disabled_torch_function_impl
 below_autograd: Callable[[], AbstractContextManager[object]] | None
 below_autograd = getattr(_C, "_AutoDispatchBelowADInplaceOrView", None)
 
+GLOBAL_HOOKS: tuple[dict[Any, Any], ...] = tuple(
+    table
+    for name in ("_global_forward_hooks", "_global_forward_pre_hooks")
+    if isinstance(table := getattr(torch.nn.modules.module, name, None), dict)
+)
+"""Hooks that run around every module's forward."""
+
+_guards = _C._dynamo.guards
 _function_modes: Callable[[], int] = _C._len_torch_function_stack
 _dispatch_modes: Callable[[], int] = _C._len_torch_dispatch_stack
 _is_tracing: Callable[[], bool] = _C._is_tracing
@@ -58,6 +66,21 @@ def is_native(target: Any) -> bool:
         return target in _FUNCTIONS
     descriptor = target.__self__ if isinstance(target, MethodWrapperType) else target
     return getattr(descriptor, "__objclass__", None) is _C.TensorBase
+
+
+def tensor_guard(tensors: Sequence[torch.Tensor]) -> Callable[..., bool]:
+    """Return torch's C++ check of type, dtype, device, shape, stride and requires-grad.
+
+    It answers yes only in the dispatch state in which it was made: a no has to be looked into.
+
+    Args:
+        tensors: plain dense tensors, in the order in which the check gets them.
+    """
+    sizes: list[Any] = [list(t.shape) for t in tensors]
+    strides: list[Any] = [list(t.stride()) for t in tensors]
+    guard = _guards.TensorGuards(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)
+    check: Callable[..., bool] = guard.check
+    return check
 
 
 def clear_cublas_workspaces() -> None:

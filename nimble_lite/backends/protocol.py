@@ -9,7 +9,7 @@ leaves the executable usable.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
@@ -19,6 +19,10 @@ from nimble_lite.tasks.graph import Ambient, Task
 
 class Executable(Protocol):
     """A schedule that can run."""
+
+    @property
+    def pinned(self) -> Collection[int]:
+        """Values of constants whose addresses are built in: other addresses need a new schedule."""
 
     def run(self, inputs: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         """Run once.

@@ -113,6 +113,7 @@ class RecorderExecutable:
         self._program = schedule.program if program is None else program
         self._arena = schedule.arena if arena is None else arena
         self._constants = {c.value: c.tensor for c in self._graph.constants}
+        self.pinned = frozenset(self._constants)
         self._opponent = opponent
         self.seed = seed
 

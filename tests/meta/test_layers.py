@@ -34,8 +34,9 @@ ORDER = {
         plan plan.meg plan.matching plan.streams plan.simulate plan.schedule plan.arena plan.races
         plan.planner
         measure
-        backends backends.protocol backends.recorder backends.serial backends.threads backends.cuda
-        replay report api dynamo
+        backends backends.protocol backends.recorder backends.straight backends.serial
+        backends.threads backends.cuda
+        inputs dict_tags module_state replay report api dynamo
     """,
 }
 

@@ -67,6 +67,7 @@ class CudaExecutable:
         self._driver = driver
         self._reuse = reuse_outputs
         self._constants = {c.value: c.tensor for c in schedule.graph.constants}
+        self.pinned = frozenset(self._constants)
         self._statics: dict[int, _Static] = {}
         self._captured: Captured | None = None
         self._handed_out: list[weakref.ref[torch.Tensor]] = []

@@ -1,0 +1,133 @@
+"""Straight-line Python from tasks: what the backends that run on the host share.
+
+In: tasks, and a table of names. Out: source lines, one call each, and the objects that the
+source names. Invariant: the lines call the very functions that were recorded, or a cheaper one
+that torch itself ends up in (Note [Indexing without slices]).
+
+Note [Indexing without slices]
+    `x[:, :, 3]` walks its index in Python objects and ends in `select`; `x[:, None]` ends in
+    `unsqueeze`. Indices of this form are common in recurrent code, so they are written as what
+    they end in. An index of any other form stays as it is.
+"""
+
+from __future__ import annotations
+
+import linecache
+import weakref
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from math import isfinite
+from typing import Any
+
+import torch
+
+from nimble_lite.backends.protocol import bound_target
+from nimble_lite.tasks.graph import Ref, Task
+
+_file_numbers = count()
+_LITERALS = (bool, int, str, type(None))
+_ALL = slice(None, None, None)
+
+
+@dataclass(slots=True)
+class Names:
+    """Objects that generated source refers to by name."""
+
+    objects: dict[str, Any] = field(default_factory=dict)
+    _known: dict[int, str] = field(default_factory=dict)
+    _tuples: dict[str, str] = field(default_factory=dict)
+
+    def of(self, stem: str, value: object) -> str:
+        """Name an object; the same object keeps its name."""
+        known = self._known.get(id(value))
+        if known is None:
+            known = self._known[id(value)] = f"{stem}{len(self.objects)}"
+            self.objects[known] = value
+        return known
+
+    def of_tuple(self, text: str, value: tuple[Any, ...]) -> str:
+        """Name a tuple without tensors by its text, so that it is built once."""
+        known = self._tuples.get(text)
+        if known is None:
+            known = self._tuples[text] = self.of("t", value)
+        return known
+
+
+def compile_source(source: str, backend: str) -> Callable[..., Any]:
+    """Compile generated source and return its `bind`; tracebacks can show the lines."""
+    file = f"<nimble_lite {backend} {next(_file_numbers)}>"
+    linecache.cache[file] = (len(source), None, source.splitlines(keepends=True), file)
+    namespace: dict[str, Any] = {}
+    exec(compile(source, file, "exec"), namespace)  # noqa: S102 - the source is ours
+    bind: Callable[..., Any] = namespace["bind"]
+    weakref.finalize(bind, linecache.cache.pop, file, None)
+    return bind
+
+
+def task_lines(task: Task, names: Names) -> list[str]:
+    """Write the call of one task and bind its results."""
+    target, arguments, keywords = _cheapest(task)
+    name = names.of(f"{_identifier(task.name)}_", target)
+    args = [argument_text(argument, names) for argument in arguments]
+    args += [f"{key}={argument_text(value, names)}" for key, value in keywords.items()]
+    call = f"{name}({', '.join(args)})  # {task.origin}"
+    if not task.results:
+        return [call]
+    if task.results[0][0] == ():
+        return [f"v{task.results[0][1]} = {call}"]
+    picks = [f"v{value} = r{''.join(f'[{key!r}]' for key in path)}" for path, value in task.results]
+    return [f"r = {call}", *picks, "del r"]
+
+
+def argument_text(argument: Any, names: Names) -> str:
+    """Write an argument: values by name, plain numbers and strings as they are."""
+    if isinstance(argument, Ref):
+        return f"v{argument.value}"
+    # Exact types: the repr of a subclass (np.float64, an IntEnum) is no literal.
+    if type(argument) in _LITERALS or (type(argument) is float and isfinite(argument)):
+        return repr(argument)
+    if type(argument) is tuple:
+        inner = ", ".join(argument_text(part, names) for part in argument)
+        text = f"({inner},)" if argument else "()"
+        # Python builds a tuple with a slice in it anew for every call.
+        is_hoisted = any(type(p) is slice and _is_plain_slice(p) for p in argument) and not any(
+            isinstance(part, Ref | list | tuple | dict) for part in argument
+        )
+        return names.of_tuple(text, argument) if is_hoisted else text
+    if type(argument) is list:
+        return f"[{', '.join(argument_text(part, names) for part in argument)}]"
+    if isinstance(argument, slice):
+        parts = (argument.start, argument.stop, argument.step)
+        return f"slice({', '.join(argument_text(part, names) for part in parts)})"
+    if isinstance(argument, dict):
+        pairs = (f"{key!r}: {argument_text(value, names)}" for key, value in argument.items())
+        return f"{{{', '.join(pairs)}}}"
+    return names.of("k", argument)
+
+
+def _cheapest(task: Task) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+    """The call to make for a task; see Note [Indexing without slices]."""
+    if task.target is torch.Tensor.__getitem__ and task.ambient is None:
+        tensor, index = task.args
+        parts = index if type(index) is tuple else (index,)
+        given = [place for place, part in enumerate(parts) if not _is_all(part)]
+        if len(given) == 1:
+            place, part = given[0], parts[given[0]]
+            if type(part) is int:
+                return torch.select, (tensor, place, part), {}
+            if part is None:
+                return torch.unsqueeze, (tensor, place), {}
+    return bound_target(task), task.args, task.kwargs
+
+
+def _is_all(part: Any) -> bool:
+    return type(part) is slice and part == _ALL
+
+
+def _is_plain_slice(part: slice) -> bool:
+    return all(type(bound) in (int, type(None)) for bound in (part.start, part.stop, part.step))
+
+
+def _identifier(name: str) -> str:
+    return "".join(letter if letter.isalnum() else "_" for letter in name)

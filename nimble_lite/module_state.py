@@ -108,12 +108,18 @@ class ModuleState:
             if old is not new:
                 if not isinstance(new, torch.Tensor) or not _same_metadata(old, new):
                     raise ModuleChangedError
-                replaced[id(old)] = new
+                if replaced.setdefault(id(old), new) is not new:
+                    raise ModuleChangedError
+        if any(id(member) in replaced for member in members):
+            raise ModuleChangedError  # it stood in two places and was replaced in one
         self._members = members
         changed: dict[int, torch.Tensor] = {}
+        before = _sharing(self._tensors)
         for index, tensor in enumerate(self._tensors):
             if id(tensor) in replaced:
                 self._tensors[index] = changed[self._numbers[index]] = replaced[id(tensor)]
+        if _sharing(self._tensors) != before:
+            raise ModuleChangedError
         self._know_tensors()
         return changed
 
@@ -136,6 +142,13 @@ def _tables_of(module: torch.nn.Module) -> tuple[dict[Any, Any], ...]:
 
 def _metadata(tensor: torch.Tensor) -> tuple[Any, ...]:
     return tensor.dtype, tensor.shape, tensor.stride(), tensor.device, tensor.requires_grad
+
+
+def _sharing(tensors: list[torch.Tensor]) -> list[int]:
+    """Which of the tensors lie on the same bytes: for each the first one that does."""
+    first: dict[int, int] = {}
+    storages = [tensor.untyped_storage()._cdata for tensor in tensors]
+    return [first.setdefault(storage, index) for index, storage in enumerate(storages)]
 
 
 def _same_metadata(old: Any, new: torch.Tensor) -> bool:

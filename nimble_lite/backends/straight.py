@@ -68,7 +68,8 @@ def compile_source(source: str, backend: str) -> Callable[..., Any]:
 def task_lines(task: Task, names: Names) -> list[str]:
     """Write the call of one task and bind its results."""
     target, arguments, keywords = _cheapest(task)
-    name = names.of(f"{_identifier(task.name)}_", target)
+    stem = task.name if arguments is task.args else target.__name__
+    name = names.of(f"{_identifier(stem)}_", target)
     args = [argument_text(argument, names) for argument in arguments]
     args += [f"{key}={argument_text(value, names)}" for key, value in keywords.items()]
     call = f"{name}({', '.join(args)})  # {task.origin}"

@@ -7,13 +7,14 @@ Compared are dtype, shape, strides, device, `requires_grad`, and memory shared a
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 
 from nimble_lite.errors import InputMismatchError
 from nimble_lite.tasks.graph import Ref, StorageKind, TaskGraph, TensorMeta
+from nimble_lite.torch_internals import tensor_guard
 
 _PLAIN = frozenset({torch.Tensor, torch.nn.Parameter, torch.nn.Buffer})
 
@@ -32,20 +33,34 @@ class InputCheck:
         # Each distinct input value once, by the first argument that carries it.
         self._picks = [values.index(value) for value in order]
         self._is_plain = self._picks == list(range(len(values)))
+        self._literals = [i for i, meta in enumerate(self._metas) if meta is None]
+        self._has_metadata: Callable[..., bool] | None = None
         self._storages = [graph.values[value].storage for value in order]
         self._writes_outside = any(
             graph.storages[number].kind is not StorageKind.BORN
             for task in graph.tasks
             for number in task.writes
         )
+        # Inputs that are only read, each from bytes of its own, may share them in a call.
+        is_each_alone = len(set(self._storages)) == len(values) - len(self._literals)
+        self._must_share_alike = self._writes_outside or not is_each_alone
 
     def check(self, leaves: Sequence[Any]) -> Sequence[torch.Tensor]:  # hot
         """Return the distinct tensors, in order of their values, or raise NL0201 or NL0202."""
+        for index in self._literals:
+            if leaves[index] is not self._leaves[index]:
+                self._check_literal(index, leaves[index])
+        tensors = leaves if self._is_plain else [leaves[pick] for pick in self._picks]
+        if self._has_metadata is None or not self._has_metadata(*tensors):
+            self._check_metadata(leaves)
+            self._has_metadata = self._has_metadata or tensor_guard(tensors)
+        if self._must_share_alike:
+            self._check_aliases(leaves, tensors)
+        return tensors
+
+    def _check_metadata(self, leaves: Sequence[Any]) -> None:
         for index, (leaf, meta) in enumerate(zip(leaves, self._metas, strict=False)):
-            if meta is None:
-                if leaf is not self._leaves[index]:
-                    self._check_literal(index, leaf)
-            elif (
+            if meta is not None and (
                 type(leaf) not in _PLAIN
                 or leaf.dtype is not meta.dtype
                 or leaf.shape != meta.shape
@@ -54,10 +69,6 @@ class InputCheck:
                 or leaf.requires_grad != meta.requires_grad
             ):
                 raise self._mismatch(index, leaf, meta)
-        tensors = leaves if self._is_plain else [leaves[pick] for pick in self._picks]
-        if len(tensors) > 1 or self._writes_outside:
-            self._check_aliases(leaves, tensors)
-        return tensors
 
     def refuse_grad(self, tensors: Sequence[torch.Tensor]) -> None:
         """Raise NL0204 rather than lose a gradient in silence."""

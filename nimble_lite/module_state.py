@@ -79,7 +79,7 @@ class ModuleState:
         if not self._has_metadata(*self._tensors) and self._read_metadata() != self._metadata:
             raise ModuleChangedError
         if list(map(torch.Tensor.data_ptr, self._at)) != self._addresses:
-            raise ModuleChangedError
+            changed = changed | self._follow_moved()
         return changed
 
     def _look_at_members(self) -> dict[int, torch.Tensor]:
@@ -114,18 +114,30 @@ class ModuleState:
             raise ModuleChangedError  # it stood in two places and was replaced in one
         self._members = members
         changed: dict[int, torch.Tensor] = {}
-        before = _sharing(self._tensors)
         for index, tensor in enumerate(self._tensors):
             if id(tensor) in replaced:
                 self._tensors[index] = changed[self._numbers[index]] = replaced[id(tensor)]
-        if _sharing(self._tensors) != before:
+        if _sharing(self._tensors) != self._groups:
             raise ModuleChangedError
         self._know_tensors()
         return changed
 
+    def _follow_moved(self) -> dict[int, torch.Tensor]:
+        """Tensors that were given other bytes of the same form: the backend looks at them anew."""
+        if _sharing(self._tensors) != self._groups or _extents(self._tensors) != self._known:
+            raise ModuleChangedError
+        moved = {
+            number: tensor
+            for number, tensor in zip(self._numbers, self._tensors, strict=True)
+            if number in self._pinned
+        }
+        self._know_tensors()
+        return moved
+
     def _know_tensors(self) -> None:
         self._has_metadata = tensor_guard(self._tensors)
         self._metadata = self._read_metadata()
+        self._groups, self._known = _sharing(self._tensors), _extents(self._tensors)
         pairs = zip(self._numbers, self._tensors, strict=True)
         self._at = [tensor for number, tensor in pairs if number in self._pinned]
         self._addresses = list(map(torch.Tensor.data_ptr, self._at))
@@ -151,9 +163,13 @@ def _sharing(tensors: list[torch.Tensor]) -> list[int]:
     return [first.setdefault(storage, index) for index, storage in enumerate(storages)]
 
 
+def _extents(tensors: list[torch.Tensor]) -> list[tuple[int, int]]:
+    return [(int(t.untyped_storage().nbytes()), int(t.storage_offset())) for t in tensors]
+
+
 def _same_metadata(old: Any, new: torch.Tensor) -> bool:
     return (
         type(new) is type(old)
         and _metadata(new) == _metadata(old)
-        and bool(new.untyped_storage().nbytes() == old.untyped_storage().nbytes())
+        and _extents([new]) == _extents([old])
     )

@@ -27,7 +27,7 @@ def scheduled(fn: Callable[..., Any], *inputs: Tensor) -> nimble_lite.ScheduledF
 
 
 def is_below(function: nimble_lite.ScheduledFunction) -> bool:
-    executable = function._executable
+    executable = function._entry.executable
     assert isinstance(executable, SerialExecutable)
     return executable.below is not None
 

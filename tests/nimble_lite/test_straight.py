@@ -15,7 +15,7 @@ from tests.nimble_lite.contract import assert_same
 
 
 def source_of(scheduled: nimble_lite.ScheduledFunction) -> str:
-    executable = scheduled._executable
+    executable = scheduled._entry.executable
     assert isinstance(executable, SerialExecutable)
     return executable.source
 

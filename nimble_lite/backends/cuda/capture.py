@@ -13,13 +13,12 @@ graph's own memory, and a tensor of an earlier replay raises when its data is to
 
 from __future__ import annotations
 
-import threading
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from nimble_lite.backends.cuda.cache import GraphCache
 from nimble_lite.backends.cuda.driver import Captured, Driver, Values
 from nimble_lite.backends.cuda.emit import run_program, verify_checks
 from nimble_lite.backends.recorder import tensor_on
@@ -30,13 +29,9 @@ from nimble_lite.plan.schedule import output_values
 from nimble_lite.tasks.alias import bytes_of
 from nimble_lite.tasks.checks import Check
 from nimble_lite.tasks.graph import Ref, StorageKind, TaskGraph
-from nimble_lite.torch_internals import expire, storage_at
+from nimble_lite.torch_internals import storage_at
 
 WARM_UPS = 2
-_OVERWRITTEN = (
-    "NL0207 an output of an earlier replay was used after it was overwritten\n"
-    "  hint:     clone it before the next call, or schedule with outputs='safe'"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -56,12 +51,20 @@ class CudaExecutable:
         schedule: what to capture.
         driver: the device, or its double.
         reuse_outputs: hand out the graph's own memory.
+        graphs: shares the driver's pool with other executables; a cache of its own if left out.
 
     Raises:
         BackendError: NL0402 when an operation cannot be captured.
     """
 
-    def __init__(self, schedule: Schedule, driver: Driver, *, reuse_outputs: bool = False) -> None:
+    def __init__(
+        self,
+        schedule: Schedule,
+        driver: Driver,
+        *,
+        reuse_outputs: bool = False,
+        graphs: GraphCache | None = None,
+    ) -> None:
         refuse_uncapturable(schedule.graph)
         self._schedule = schedule
         self._driver = driver
@@ -70,16 +73,15 @@ class CudaExecutable:
         self.pinned = frozenset(self._constants)
         self._statics: dict[int, _Static] = {}
         self._captured: Captured | None = None
-        self._handed_out: list[weakref.ref[torch.Tensor]] = []
-        self._mutex = threading.Lock()
+        self._graphs = GraphCache(1) if graphs is None else graphs
 
     def run(self, inputs: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         """Copy in, replay, hand out; calls from several threads take turns."""
-        with self._mutex:
+        with self._graphs.mutex:
             captured = self._captured or self._capture(inputs)
+            self._graphs.use(self)
             for static, given in zip(self._statics.values(), inputs, strict=True):
                 _copy_in(static, given)
-            self._expire()
             captured.replay()
             verify_checks(self._schedule.graph, captured.outputs)
             for static, given in zip(self._statics.values(), inputs, strict=True):
@@ -90,23 +92,30 @@ class CudaExecutable:
     def rebind(self, constants: Mapping[int, torch.Tensor]) -> None:
         """Use other tensors for some constants; addresses are in the graph: capture anew."""
         self._constants.update(constants)
-        self._release()
+        self._give_up()
 
     def close(self) -> None:
         """Give graph, static inputs and memory back."""
-        self._release()
-        self._statics = {}
+        self._give_up()
         self._constants = {}
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Give graph, static inputs and memory back; the next run captures again."""
+        self._statics = {}
         if self._captured is not None:
             self._captured.release()
             self._captured = None
+
+    def _give_up(self) -> None:
+        with self._graphs.mutex:
+            self._graphs.leave(self)
+            self.release()
 
     # Capture ---------------------------------------------------------------------------------
 
     def _capture(self, inputs: Sequence[torch.Tensor]) -> Captured:
         graph = self._schedule.graph
+        self._graphs.make_room()
         self._statics = static_inputs(graph, inputs)
         outside = {value: static.tensor for value, static in self._statics.items()}
         outside |= self._constants
@@ -164,15 +173,8 @@ class CudaExecutable:
         alias = storage_at(tensor.untyped_storage())
         borrowed = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         borrowed.set_(alias, tensor.storage_offset(), tensor.shape, tensor.stride())
-        self._handed_out.append(weakref.ref(borrowed))
+        self._graphs.lend(borrowed)
         return borrowed
-
-    def _expire(self) -> None:
-        for reference in self._handed_out:
-            tensor = reference()
-            if tensor is not None:
-                expire(tensor, _OVERWRITTEN)
-        self._handed_out.clear()
 
 
 def refuse_uncapturable(graph: TaskGraph) -> None:

@@ -11,7 +11,7 @@ awaits one.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Protocol
 
@@ -57,6 +57,9 @@ class Driver(Protocol):
     def synchronize(self) -> None:
         """Wait until the device is idle."""
 
+    def reserve(self, streams: int) -> None:
+        """Have at least so many streams."""
+
 
 class TorchDriver:
     """One CUDA device through torch's public interface.
@@ -69,9 +72,12 @@ class TorchDriver:
 
     def __init__(self, device: torch.device, streams: int) -> None:
         self._device = device
-        self._streams = _distinct_streams(device, streams)
+        self._streams = [torch.cuda.Stream(device, priority=-1)]
+        self.reserve(streams)
         self._events: dict[int, torch.cuda.Event] = {}
-        self._pool = torch.cuda.MemPool()
+        self._pool: torch.cuda.MemPool | None = None
+        self._graphs = 0
+        self._last: tuple[int, torch.cuda.Event] | None = None
 
     def on(self, stream: int) -> AbstractContextManager[object]:
         """Make a stream current."""
@@ -101,12 +107,13 @@ class TorchDriver:
         """Capture into a graph of its own, with memory from this driver's pool."""
         torch.cuda.synchronize(self._device)
         clear_cublas_workspaces()
+        pool = self._pool = self._pool or torch.cuda.MemPool()
         graph = torch.cuda.CUDAGraph(keep_graph=True)
         # The pool is entered first: a capture routes by stream, a pool by thread, so that what
         # side streams allocate is caught too.
         with (
             _without_collection(),
-            torch.cuda.use_mem_pool(self._pool, self._device),
+            torch.cuda.use_mem_pool(pool, self._device),
             torch.cuda.stream(self._streams[0]),
         ):
             graph.capture_begin(capture_error_mode="thread_local")
@@ -118,11 +125,38 @@ class TorchDriver:
             graph.capture_end()
         clear_cublas_workspaces()
         graph.instantiate()
-        return _TorchGraph(graph, outputs, self._pool)
+        self._graphs += 1
+        return _TorchGraph(self, graph, outputs)
 
     def synchronize(self) -> None:
         """Wait until the device is idle."""
         torch.cuda.synchronize(self._device)
+
+    def reserve(self, streams: int) -> None:
+        """Have at least so many different streams: torch hands out 32 per priority in turn."""
+        while len(self._streams) < streams:
+            stream = torch.cuda.Stream(self._device)
+            if stream.cuda_stream not in {known.cuda_stream for known in self._streams}:
+                self._streams.append(stream)
+
+    def launch(self, graph: torch.cuda.CUDAGraph) -> None:
+        """Replay on the current stream, behind the last replay of any graph of the pool."""
+        stream = torch.cuda.current_stream(self._device)
+        if self._last is not None and self._last[0] != stream.cuda_stream:
+            stream.wait_event(self._last[1])
+        graph.replay()
+        event = self._last[1] if self._last is not None else torch.cuda.Event()
+        event.record(stream)
+        self._last = (stream.cuda_stream, event)
+
+    def forget(self, graph: torch.cuda.CUDAGraph) -> None:
+        """Give a graph back, and with the last one the pool, whose memory is free then."""
+        self.synchronize()
+        graph.reset()
+        self._graphs -= 1
+        if not self._graphs:
+            self._pool = None
+            torch.cuda.empty_cache()
 
     def _abandon(self, graph: torch.cuda.CUDAGraph) -> None:
         """End a failed capture so that streams, allocator and generator work again."""
@@ -136,35 +170,23 @@ class TorchDriver:
 
 
 class _TorchGraph:
-    """A captured graph and what must live as long as it does."""
+    """A captured graph and the tensors that it fills."""
 
-    def __init__(
-        self, graph: torch.cuda.CUDAGraph, outputs: Values, pool: torch.cuda.MemPool
-    ) -> None:
+    def __init__(self, driver: TorchDriver, graph: torch.cuda.CUDAGraph, outputs: Values) -> None:
+        self._driver = driver
         self._graph: torch.cuda.CUDAGraph | None = graph
-        self._pool: torch.cuda.MemPool | None = pool
         self.outputs = outputs
 
     def replay(self) -> None:
         """Launch the graph on the current stream."""
         if self._graph is not None:
-            self._graph.replay()
+            self._driver.launch(self._graph)
 
     def release(self) -> None:
-        """Reset the graph; its memory returns with the last tensor in it."""
-        if self._graph is not None:
-            self._graph.reset()
-        self._graph, self._pool, self.outputs = None, None, {}
-
-
-def _distinct_streams(device: torch.device, count: int) -> Sequence[torch.cuda.Stream]:
-    """Streams that are really different: torch hands out 32 per priority, round-robin."""
-    streams = [torch.cuda.Stream(device, priority=-1)]
-    while len(streams) < count:
-        stream = torch.cuda.Stream(device)
-        if stream.cuda_stream not in {known.cuda_stream for known in streams}:
-            streams.append(stream)
-    return streams
+        """Give graph and memory back."""
+        graph, self._graph, self.outputs = self._graph, None, {}
+        if graph is not None:
+            self._driver.forget(graph)
 
 
 @contextmanager

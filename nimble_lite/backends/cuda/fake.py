@@ -17,7 +17,7 @@ What it does not model: streams inside a kernel, copy engines, timing.
 from __future__ import annotations
 
 from bisect import insort
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -157,16 +157,16 @@ class FakeDriver:
 
     Attributes:
         races: every race found, in all runs so far.
-        allocator: of the private pool.
+        allocator: of the pool that the captured graphs share; a new one once all are released.
     """
 
     def __init__(self, streams: int) -> None:
         self.races: list[Race] = []
         self.allocator = CachingAllocator()
+        self._graphs = 0
         self._count = streams
         self._stream = 0
         self._clocks = self._fresh_clocks()
-        self._device: _Device | None = None
         self._is_capturing = False
 
     @contextmanager
@@ -200,29 +200,49 @@ class FakeDriver:
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Watch one run of a program; all its streams must be joined at the end."""
-        self._clocks = self._fresh_clocks()
-        self._device = _Device(self)
-        try:
-            with self._device:
-                yield
-            self._require_joined()
-        finally:
-            self._device.forget()
-            self._device = None
+        """Watch one run of a program outside the pool; its streams must be joined at the end."""
+        with self._watched(CachingAllocator()) as device:
+            yield
+        device.forget(())
 
     def capture(self, body: Callable[[], Values]) -> Captured:
-        """Run the body once under the rules of capture."""
+        """Run the body once under the rules of capture; its outputs stay in the pool."""
         self._is_capturing = True
         try:
-            with self.running():
+            with self._watched(self.allocator) as device:
                 outputs = body()
         finally:
             self._is_capturing = False
-        return _FakeGraph(self, body, outputs)
+        self._graphs += 1
+        return _FakeGraph(self, body, outputs, device.forget(outputs.values()))
+
+    def release(self, blocks: Sequence[tuple[int, int, int]]) -> None:
+        """Give the blocks of a graph back, and the pool with the last graph."""
+        for address, size, stream in blocks:
+            self.allocator.free(address, size, stream)
+        self._graphs -= 1
+        if not self._graphs:
+            self.allocator = CachingAllocator()
 
     def synchronize(self) -> None:
         """The CPU is always done."""
+
+    def reserve(self, streams: int) -> None:
+        """Have at least so many streams."""
+        self._count = max(self._count, streams)
+        self._clocks = self._fresh_clocks()
+
+    @contextmanager
+    def _watched(self, allocator: CachingAllocator) -> Iterator[_Device]:
+        self._clocks = self._fresh_clocks()
+        device = _Device(self, allocator)
+        try:
+            with device:
+                yield device
+            self._require_joined()
+        except BaseException:
+            device.forget(())
+            raise
 
     # Called by the device -------------------------------------------------------------------
 
@@ -262,9 +282,16 @@ class FakeDriver:
 class _FakeGraph:
     """Replays by issuing the body again; results are copied to the captured addresses."""
 
-    def __init__(self, driver: FakeDriver, body: Callable[[], Values], outputs: Values) -> None:
+    def __init__(
+        self,
+        driver: FakeDriver,
+        body: Callable[[], Values],
+        outputs: Values,
+        blocks: Sequence[tuple[int, int, int]],
+    ) -> None:
         self._driver = driver
         self._body = body
+        self._blocks: Sequence[tuple[int, int, int]] | None = blocks
         self.outputs = dict(outputs)
 
     def replay(self) -> None:
@@ -277,16 +304,19 @@ class _FakeGraph:
                 bytes_of(kept).copy_(bytes_of(tensor))
 
     def release(self) -> None:
-        """Let go of the results."""
-        self.outputs = {}
+        """Let go of the results and their place in the pool."""
+        blocks, self._blocks, self.outputs = self._blocks, None, {}
+        if blocks is not None:
+            self._driver.release(blocks)
 
 
 class _Device(TorchDispatchMode):
     """Sees every ATen call: places storages, notices deaths, compares accesses."""
 
-    def __init__(self, driver: FakeDriver) -> None:
+    def __init__(self, driver: FakeDriver, allocator: CachingAllocator) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
         self._driver = driver
+        self._allocator = allocator
         self._placed: dict[int, _Placed] = {}
         self._outside = 1
         self._accesses: list[_Access] = []
@@ -319,24 +349,31 @@ class _Device(TorchDispatchMode):
         self._access(name, reads, [*written, *made])
         return result
 
-    def forget(self) -> None:
-        """End of a run: free what the run allocated and is still alive."""
-        for placed in self._placed.values():
+    def forget(self, kept: Iterable[torch.Tensor]) -> list[tuple[int, int, int]]:
+        """End of a run: free what it allocated, but for the blocks below `kept`, which return."""
+        below = {tensor.untyped_storage()._cdata for tensor in kept}
+        blocks: list[tuple[int, int, int]] = []
+        for key, placed in self._placed.items():
             if placed.stream >= 0:
-                self._driver.allocator.free(placed.address, placed.size, placed.stream)
+                block = (placed.address, placed.size, placed.stream)
+                if key in below:
+                    blocks.append(block)
+                else:
+                    self._allocator.free(*block)
         self._placed.clear()
+        return blocks
 
     def _bury_dead(self) -> None:
         for key, placed in list(self._placed.items()):
             if placed.reference.expired():
                 del self._placed[key]
                 if placed.stream >= 0:
-                    self._driver.allocator.free(placed.address, placed.size, placed.stream)
+                    self._allocator.free(placed.address, placed.size, placed.stream)
 
     def _place(self, tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()
         stream = self._driver.stream
-        address, size = self._driver.allocator.allocate(storage.nbytes(), stream)
+        address, size = self._allocator.allocate(storage.nbytes(), stream)
         self._placed[storage._cdata] = _Placed(_weak(storage), address, size, stream)
 
     def _place_outside(self, tensor: torch.Tensor) -> None:

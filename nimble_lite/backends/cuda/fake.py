@@ -8,6 +8,7 @@ a race. It models what the tests cannot otherwise see without a GPU:
 * *the caching allocator*: a block goes back to the stream that allocated it, at the moment the
   last tensor on it dies, and may be handed out again at once on that stream. Births and deaths
   are those of the actual Python objects, so a reference that lives too long or too short counts;
+* *captured addresses*: a replay that would touch a tensor which has moved since its capture;
 * *order*: every kernel's bytes are compared with all earlier accesses; two that overlap, one of
   them a write, must be ordered by stream order and events.
 
@@ -201,9 +202,20 @@ class FakeDriver:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Watch one run of a program outside the pool; its streams must be joined at the end."""
+        with self.replaying(None):
+            yield
+
+    @contextmanager
+    def replaying(self, addresses: frozenset[int] | None) -> Iterator[None]:
+        """Watch a run that may touch only those addresses outside, as they were captured."""
         with self._watched(CachingAllocator()) as device:
             yield
         device.forget(())
+        if addresses is not None and not device.addresses <= addresses:
+            raise FakeCudaError(
+                "an illegal memory access was encountered: the graph holds the address of a "
+                "tensor that has moved since (cudaErrorIllegalAddress)"
+            )
 
     def capture(self, body: Callable[[], Values]) -> Captured:
         """Run the body once under the rules of capture; its outputs stay in the pool."""
@@ -214,7 +226,8 @@ class FakeDriver:
         finally:
             self._is_capturing = False
         self._graphs += 1
-        return _FakeGraph(self, body, outputs, device.forget(outputs.values()))
+        blocks = device.forget(outputs.values())
+        return _FakeGraph(self, body, outputs, blocks, frozenset(device.addresses))
 
     def release(self, blocks: Sequence[tuple[int, int, int]]) -> None:
         """Give the blocks of a graph back, and the pool with the last graph."""
@@ -288,15 +301,17 @@ class _FakeGraph:
         body: Callable[[], Values],
         outputs: Values,
         blocks: Sequence[tuple[int, int, int]],
+        addresses: frozenset[int],
     ) -> None:
         self._driver = driver
         self._body = body
         self._blocks: Sequence[tuple[int, int, int]] | None = blocks
+        self._addresses = addresses
         self.outputs = dict(outputs)
 
     def replay(self) -> None:
         """Run again; watched like the capture."""
-        with self._driver.running():
+        with self._driver.replaying(self._addresses):
             fresh = self._body()
         for value, tensor in fresh.items():
             kept = self.outputs[value]
@@ -319,6 +334,7 @@ class _Device(TorchDispatchMode):
         self._allocator = allocator
         self._placed: dict[int, _Placed] = {}
         self._outside = 1
+        self.addresses: set[int] = set()
         self._accesses: list[_Access] = []
 
     def __torch_dispatch__(
@@ -383,6 +399,7 @@ class _Device(TorchDispatchMode):
             size = max(int(storage.nbytes()), 1)
             self._placed[storage._cdata] = _Placed(_weak(storage), self._outside, size, -1)
             self._outside += size
+            self.addresses.add(storage.data_ptr())
 
     def _access(
         self, name: str, reads: Sequence[torch.Tensor], writes: Sequence[torch.Tensor]

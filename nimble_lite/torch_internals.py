@@ -20,6 +20,9 @@ _C: Any = torch._C
 NO_TORCH_FUNCTION: Any = _C._disabled_torch_function_impl
 """What a tensor class that overrides nothing has as `__torch_function__`."""
 
+HIGHER_ORDER: type = torch._ops.HigherOrderOperator
+"""Class of torch's operators that take functions, such as `cond`."""
+
 below_autograd: Callable[[], AbstractContextManager[object]] | None
 below_autograd = getattr(_C, "_AutoDispatchBelowADInplaceOrView", None)
 

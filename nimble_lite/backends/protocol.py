@@ -14,7 +14,8 @@ from typing import Any, Protocol
 
 import torch
 
-from nimble_lite.tasks.graph import Ambient, Task
+from nimble_lite.errors import InternalError
+from nimble_lite.tasks.graph import Ambient, Region, Task
 
 
 class Executable(Protocol):
@@ -42,7 +43,9 @@ class Executable(Protocol):
 
 
 def bound_target(task: Task) -> Callable[..., Any]:
-    """What to call for a task, with the autocast state it was recorded under."""
+    """What to call for a task without a region, under the autocast it was recorded under."""
+    if isinstance(task.target, Region):
+        raise InternalError(f"{task.name} is a region: it is emitted, not called")
     if task.ambient is None:
         return task.target
     return _UnderAutocast(task.target, task.ambient)

@@ -28,7 +28,7 @@ from nimble_lite.backends.straight import Names, compile_source, task_lines
 from nimble_lite.plan.planner import Schedule
 from nimble_lite.plan.schedule import Drop, Launch, is_pure_view
 from nimble_lite.tasks.checks import Check, SameShape
-from nimble_lite.tasks.graph import Ref, StorageKind, Task, TaskGraph, references
+from nimble_lite.tasks.graph import Ref, Region, StorageKind, Task, TaskGraph, references
 from nimble_lite.torch_internals import below_autograd, is_native, is_watched
 
 BELOW_AUTOGRAD_FROM = 16
@@ -97,6 +97,8 @@ def hides_autograd(graph: TaskGraph) -> bool:
 
 def _is_torchs_own(task: Task) -> bool:
     target = task.target
+    if isinstance(target, Region):
+        return all(_is_torchs_own(inner) for arm in target.arms for inner in arm.graph.tasks)
     if isinstance(target, Check):
         target = target.read
     elif isinstance(target, SameShape):

@@ -14,9 +14,16 @@ from torch.fx import GraphModule, Interpreter, Node
 
 from nimble_lite.tasks.graph import Origin
 from nimble_lite.tasks.owners import module_names
+from nimble_lite.tasks.regions import cond, switch, while_loop
+from nimble_lite.torch_internals import HIGHER_ORDER
 
 _TORCH_ROOT = str(Path(torch.__file__).parent)
 _OWN_ROOT = str(Path(__file__).parent.parent)
+_REGIONS: dict[str, Callable[..., Any]] = {
+    "cond": cond,
+    "switch": switch,
+    "while_loop": while_loop,
+}
 _STACK_LINE = re.compile(r'File "(.+?)", line (\d+)')
 
 
@@ -51,7 +58,7 @@ class Origins:
 
 
 class NodeTracker(Interpreter):
-    """Runs a `GraphModule` and notes which node is running."""
+    """Runs a `GraphModule`, notes which node is running, and reads torch's regions as ours."""
 
     def __init__(self, module: GraphModule, origins: Origins) -> None:
         super().__init__(module)
@@ -66,6 +73,13 @@ class NodeTracker(Interpreter):
         """Run one node."""
         self._origins.node = n
         return super().run_node(n)
+
+    def call_function(self, target: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Call a function, or the region that a higher-order operator stands for."""
+        region = _REGIONS.get(str(target)) if isinstance(target, HIGHER_ORDER) else None
+        if region is not None and not kwargs:
+            return region(*args)
+        return super().call_function(target, args, kwargs)
 
 
 def _node_origin(node: Node) -> Origin:

@@ -15,7 +15,8 @@ is where `torch.nn.functional` ends (see Example:
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -39,6 +40,7 @@ from nimble_lite.tasks.graph import (
     Constant,
     Origin,
     Ref,
+    Region,
     StorageKind,
     Task,
     TaskGraph,
@@ -48,6 +50,7 @@ from nimble_lite.tasks.graph import (
 from nimble_lite.tasks.origins import NodeTracker, Origins
 from nimble_lite.tasks.owners import tensor_names
 from nimble_lite.tasks.refusals import LEAVES_TORCH, Refusals
+from nimble_lite.tasks.regions import Call, heard_by, make_region, run_plainly
 from nimble_lite.tasks.surroundings import (
     ambient_here,
     random_states,
@@ -151,7 +154,7 @@ class _Recorder(TorchFunctionMode):
         if isinstance(fn, GraphModule):
             fn = NodeTracker(fn, self._origins)
         args, kwargs = self._arguments
-        with truth_about_plain_tensors(), torch.no_grad(), self._log, self:
+        with truth_about_plain_tensors(), torch.no_grad(), self._log, self, heard_by(self):
             output = fn(*args, **kwargs)
         if self._log.strays:
             raise RecordError(
@@ -177,6 +180,41 @@ class _Recorder(TorchFunctionMode):
         for generator, state in self._generators.values():
             generator.set_state(state)
         restore_random_states(states)
+
+    # One region ------------------------------------------------------------------------------
+
+    def region(self, call: Call) -> Any:
+        """Record every arm of a region, run it, and make it one task."""
+        origin = self._origins.here()
+        with self._suspended():
+            state = [tensor.clone() for tensor in call.carried]
+            graphs = [record(fn, (*state, *call.additional)) for fn in call.functions]
+            region, operands = make_region(call, graphs, origin)
+            results = run_plainly(call)
+            leaves, _ = tree_flatten(results)
+            taken = tuple(Ref(self._value(operand)) for operand in operands)
+            effects = Effects(kernels=[f"region::{call.kind.value}"])
+            effects.reads |= {self._values.storage_of(ref.value) for ref in taken}
+            effects.flops = max(sum(task.flops for task in graph.tasks) for graph in graphs)
+            for graph in graphs:
+                effects.tokens |= {token for task in graph.tasks for token in task.tokens}
+            arguments: tuple[Any, Any] = (operands, {})
+            name = call.kind.value
+            self._record_operation(region, name, arguments, (taken, {}), tuple(leaves), effects)
+        return results
+
+    @contextmanager
+    def _suspended(self) -> Iterator[None]:
+        """Hear nothing for a while; both modes are the innermost here."""
+        modes: tuple[Any, Any] = (self, self._log)
+        for mode in modes:
+            mode.__exit__(None, None, None)
+        try:
+            with heard_by(None):
+                yield
+        finally:
+            for mode in reversed(modes):
+                mode.__enter__()
 
     # One operation ---------------------------------------------------------------------------
 
@@ -220,7 +258,7 @@ class _Recorder(TorchFunctionMode):
 
     def _record_operation(
         self,
-        func: Any,
+        func: Callable[..., Any] | Region,
         name: str,
         arguments: tuple[Any, Any],
         taken: tuple[Any, Any],
@@ -241,13 +279,13 @@ class _Recorder(TorchFunctionMode):
         if opaque and not effects.kernels:
             effects.kernels.append(f"opaque::{name}")
         origin = self._origins.here()
-        if HOST_READS.intersection(effects.calls):
+        if HOST_READS.intersection(effects.calls) and not isinstance(func, Region):
             func = SameShape(func, result, origin)
         self._append(func, name, taken, results, effects, origin)
 
     def _append(
         self,
-        target: Callable[..., Any],
+        target: Callable[..., Any] | Region,
         name: str,
         taken: tuple[Any, Any],
         results: tuple[tuple[tuple[int | str, ...], int], ...],

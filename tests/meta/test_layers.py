@@ -29,12 +29,12 @@ ORDER = {
     """,
     "nimble_lite": """
         errors config torch_internals
-        tasks tasks.graph tasks.alias tasks.checks tasks.edges tasks.owners tasks.origins
-        tasks.surroundings tasks.refusals tasks.values tasks.tracing tasks.cost
+        tasks tasks.graph tasks.alias tasks.checks tasks.edges tasks.owners tasks.regions
+        tasks.origins tasks.surroundings tasks.refusals tasks.values tasks.tracing tasks.cost
         plan plan.meg plan.matching plan.streams plan.simulate plan.schedule plan.arena plan.races
         plan.planner
         measure
-        backends backends.protocol backends.recorder backends.straight backends.serial
+        backends backends.protocol backends.straight backends.recorder backends.serial
         backends.threads backends.cuda
         inputs dict_tags module_state replay report api dynamo
     """,

@@ -84,7 +84,7 @@ class SerialExecutable:
 def hides_autograd(graph: TaskGraph) -> bool:
     """Whether a run below autograd's dispatch keys shows nothing of it."""
     return (
-        len(graph.tasks) >= BELOW_AUTOGRAD_FROM
+        _task_count(graph) >= BELOW_AUTOGRAD_FROM
         and graph.has_bare_outputs
         and all(_is_torchs_own(task) for task in graph.tasks)
         and all(
@@ -93,6 +93,11 @@ def hides_autograd(graph: TaskGraph) -> bool:
             for number in task.writes
         )
     )
+
+
+def _task_count(graph: TaskGraph) -> int:
+    regions = (task.target for task in graph.tasks if isinstance(task.target, Region))
+    return len(graph.tasks) + sum(_task_count(arm.graph) for r in regions for arm in r.arms)
 
 
 def _is_torchs_own(task: Task) -> bool:

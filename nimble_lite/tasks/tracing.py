@@ -28,6 +28,7 @@ from nimble_lite.errors import RecordError
 from nimble_lite.tasks.alias import (
     HOST_READS,
     HOST_TOKEN,
+    REGION_TOKEN,
     EffectLog,
     Effects,
     StorageTable,
@@ -196,6 +197,7 @@ class _Recorder(TorchFunctionMode):
             effects = Effects(kernels=[f"region::{call.kind.value}"])
             effects.reads |= {self._values.storage_of(ref.value) for ref in taken}
             effects.flops = max(sum(task.flops for task in graph.tasks) for graph in graphs)
+            effects.tokens.add(REGION_TOKEN)
             for graph in graphs:
                 effects.tokens |= {token for task in graph.tasks for token in task.tokens}
             arguments: tuple[Any, Any] = (operands, {})

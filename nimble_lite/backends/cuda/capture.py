@@ -21,6 +21,7 @@ import torch
 from nimble_lite.backends.cuda.cache import GraphCache
 from nimble_lite.backends.cuda.driver import Captured, Driver, Values
 from nimble_lite.backends.cuda.emit import run_program, verify_checks
+from nimble_lite.backends.cuda.regions import refuse_uncapturable_region
 from nimble_lite.backends.recorder import tensor_on
 from nimble_lite.errors import BackendError, CaptureError, NimbleError
 from nimble_lite.measure import undisturbed
@@ -28,7 +29,7 @@ from nimble_lite.plan.planner import Schedule
 from nimble_lite.plan.schedule import output_values
 from nimble_lite.tasks.alias import bytes_of
 from nimble_lite.tasks.checks import Check
-from nimble_lite.tasks.graph import Ref, StorageKind, TaskGraph
+from nimble_lite.tasks.graph import Ref, Region, StorageKind, TaskGraph
 from nimble_lite.torch_internals import storage_at
 
 WARM_UPS = 2
@@ -180,9 +181,12 @@ class CudaExecutable:
 def refuse_uncapturable(graph: TaskGraph) -> None:
     """Raise NL0402 for the first operation that needs a host value to be launched.
 
+    Inside a region it is NL0404, also for random numbers.
     A value that only Python read is compared after the replay instead.
     """
     for task in graph.tasks:
+        if isinstance(task.target, Region):
+            refuse_uncapturable_region(task, task.target)
         if task.is_sync and not isinstance(task.target, Check):
             raise BackendError(
                 "NL0402",

@@ -11,12 +11,14 @@ awaits one.
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, suppress
 from typing import Protocol
 
 import torch
 
+from nimble_lite.backends.cuda.conditional import ConditionalNodes
+from nimble_lite.errors import BackendError
 from nimble_lite.torch_internals import clear_cublas_workspaces
 
 Values = Mapping[int, torch.Tensor]
@@ -60,6 +62,59 @@ class Driver(Protocol):
     def reserve(self, streams: int) -> None:
         """Have at least so many streams."""
 
+    def branch(self, selector: torch.Tensor, bodies: Sequence[Callable[[], None]]) -> None:
+        """Run one body on the current stream, chosen on the device.
+
+        Args:
+            selector: `bool[]` for two bodies, the first where it holds, or `i32[]` by number.
+            bodies: write only what nobody reads before the branch ends.
+        """
+
+    def loop(
+        self,
+        predicate: torch.Tensor,
+        state: Sequence[torch.Tensor],
+        body: Callable[[], None],
+        cap: int,
+    ) -> None:
+        """Repeat the body on the current stream while `predicate: bool[]` holds.
+
+        Args:
+            predicate: decided before; the body writes it for the next iteration.
+            state: all that the body writes and that outlives it.
+            body: one iteration.
+            cap: most iterations.
+        """
+
+
+def rehearse_branch(selector: int, bodies: Sequence[Callable[[], None]]) -> None:
+    """Run a branch outside a capture, every body once: each must have been seen before."""
+    for body in bodies:
+        body()
+    bodies[selector]()
+
+
+def rehearse_loop(
+    decide: Callable[[], object],
+    state: Sequence[torch.Tensor],
+    body: Callable[[], None],
+    cap: int,
+) -> None:
+    """Run a loop outside a capture, its body at least once without leaving a trace of that."""
+    kept = [tensor.clone() for tensor in state]
+    body()
+    for tensor, copy in zip(state, kept, strict=True):
+        tensor.copy_(copy)
+    iterate(decide, body, cap)
+
+
+def iterate(decide: Callable[[], object], body: Callable[[], None], cap: int) -> None:
+    """Run a loop, decided by the host."""
+    count = 0
+    while count < cap and decide():
+        body()
+        count += 1
+
 
 class TorchDriver:
     """One CUDA device through torch's public interface.
@@ -78,6 +133,7 @@ class TorchDriver:
         self._pool: torch.cuda.MemPool | None = None
         self._graphs = 0
         self._last: tuple[int, torch.cuda.Event] | None = None
+        self._nodes: ConditionalNodes | None = None
 
     def on(self, stream: int) -> AbstractContextManager[object]:
         """Make a stream current."""
@@ -138,6 +194,51 @@ class TorchDriver:
             stream = torch.cuda.Stream(self._device)
             if stream.cuda_stream not in {known.cuda_stream for known in self._streams}:
                 self._streams.append(stream)
+
+    def branch(self, selector: torch.Tensor, bodies: Sequence[Callable[[], None]]) -> None:
+        """Add an IF, IF/ELSE or SWITCH node in a capture; rehearse it outside of one."""
+        nodes = self._conditional_nodes()
+        is_flag = selector.dtype is torch.bool
+        if not torch.cuda.is_current_stream_capturing():
+            chosen = int(selector)
+            rehearse_branch(1 - chosen if is_flag else chosen, bodies)
+        elif is_flag:
+            nodes.if_(self._raw_stream(), selector, *bodies)
+        else:
+            nodes.switch(self._raw_stream(), selector, bodies)
+
+    def loop(
+        self,
+        predicate: torch.Tensor,
+        state: Sequence[torch.Tensor],
+        body: Callable[[], None],
+        cap: int,
+    ) -> None:
+        """Add a WHILE node in a capture; rehearse it outside of one."""
+        nodes = self._conditional_nodes()
+        if torch.cuda.is_current_stream_capturing():
+            counter = torch.empty((), dtype=torch.int32, device=self._device)
+            nodes.while_(self._raw_stream(), predicate, counter, body, cap)
+        else:
+            rehearse_loop(lambda: bool(predicate), state, body, cap)
+
+    def _conditional_nodes(self) -> ConditionalNodes:
+        """Made at the first rehearsal: a capture forbids what it takes."""
+        if self._nodes is None:
+            try:
+                from cuda.bindings import driver
+            except ImportError as error:
+                raise BackendError(
+                    "NL0404",
+                    what="a region needs conditional nodes, which need the driver's bindings",
+                    found=str(error),
+                    hint="pip install 'cuda-bindings>=13.0.3,<14'",
+                ) from error
+            self._nodes = ConditionalNodes(driver)
+        return self._nodes
+
+    def _raw_stream(self) -> int:
+        return int(torch.cuda.current_stream(self._device).cuda_stream)
 
     def launch(self, graph: torch.cuda.CUDAGraph) -> None:
         """Replay on the current stream, behind the last replay of any graph of the pool."""

@@ -17,17 +17,26 @@ What it does not model: streams inside a kernel, copy engines, timing.
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nimble_lite.backends.cuda.driver import Captured, Values
+from nimble_lite.backends.cuda.driver import (
+    Captured,
+    Values,
+    iterate,
+    rehearse_branch,
+    rehearse_loop,
+)
 from nimble_lite.tasks.alias import (
     ALLOCATION_ONLY,
     HOST_READS,
@@ -169,6 +178,7 @@ class FakeDriver:
         self._stream = 0
         self._clocks = self._fresh_clocks()
         self._is_capturing = False
+        self._is_replaying = False
 
     @contextmanager
     def on(self, stream: int) -> Iterator[None]:
@@ -208,8 +218,12 @@ class FakeDriver:
     @contextmanager
     def replaying(self, addresses: frozenset[int] | None) -> Iterator[None]:
         """Watch a run that may touch only those addresses outside, as they were captured."""
-        with self._watched(CachingAllocator()) as device:
-            yield
+        self._is_replaying = addresses is not None
+        try:
+            with self._watched(CachingAllocator()) as device:
+                yield
+        finally:
+            self._is_replaying = False
         device.forget(())
         if addresses is not None and not device.addresses <= addresses:
             raise FakeCudaError(
@@ -244,6 +258,35 @@ class FakeDriver:
         """Have at least so many streams."""
         self._count = max(self._count, streams)
         self._clocks = self._fresh_clocks()
+
+    def branch(self, selector: torch.Tensor, bodies: Sequence[Callable[[], None]]) -> None:
+        """Issue every body once in a capture; run the chosen one."""
+        chosen = self._setter_reads(selector)
+        place = 1 - chosen if selector.dtype is torch.bool else chosen
+        if self._is_replaying:
+            bodies[place]()
+        else:
+            rehearse_branch(place, bodies)
+
+    def loop(
+        self,
+        predicate: torch.Tensor,
+        state: Sequence[torch.Tensor],
+        body: Callable[[], None],
+        cap: int,
+    ) -> None:
+        """Issue the body once in a capture; repeat it while the predicate holds."""
+        decide = partial(self._setter_reads, predicate)
+        if self._is_replaying:
+            iterate(decide, body, cap)
+        else:
+            rehearse_loop(decide, state, body, cap)
+
+    def _setter_reads(self, tensor: torch.Tensor) -> int:
+        """Read a condition as the setter's kernel does, which is no read of the host's."""
+        tensor.clone()
+        raw = ctypes.string_at(tensor.data_ptr(), tensor.itemsize)
+        return int.from_bytes(raw, sys.byteorder)
 
     @contextmanager
     def _watched(self, allocator: CachingAllocator) -> Iterator[_Device]:

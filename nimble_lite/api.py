@@ -21,7 +21,8 @@ from torch.utils._pytree import tree_leaves
 from nimble_lite import config
 from nimble_lite.backends.cuda.cache import GraphCache
 from nimble_lite.backends.cuda.capture import CudaExecutable
-from nimble_lite.backends.cuda.driver import Driver, TorchDriver
+from nimble_lite.backends.cuda.driver import Driver
+from nimble_lite.backends.cuda.torch_driver import TorchDriver
 from nimble_lite.backends.protocol import Executable
 from nimble_lite.backends.recorder import RecorderExecutable
 from nimble_lite.backends.serial import SerialExecutable

@@ -37,6 +37,7 @@ CODES: dict[str, str] = {
     "NL0402": "an operation cannot be captured into a CUDA graph",
     "NL0403": "capturing the CUDA graph failed",
     "NL0404": "a conditional region cannot become a conditional node",
+    "NL0405": "a captured graph orders operations in another way than the plan",
     "NL0407": "the schedule was closed",
 }
 """Every code with the sentence that explains it; `docs/errors.md` has a page for each."""

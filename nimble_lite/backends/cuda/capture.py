@@ -18,10 +18,12 @@ from dataclasses import dataclass
 
 import torch
 
+from nimble_lite import config
 from nimble_lite.backends.cuda.cache import GraphCache
 from nimble_lite.backends.cuda.driver import Captured, Driver, Values
 from nimble_lite.backends.cuda.emit import run_program, verify_checks
 from nimble_lite.backends.cuda.regions import refuse_uncapturable_region
+from nimble_lite.backends.cuda.topology import Tails, require_planned_order
 from nimble_lite.backends.recorder import tensor_on
 from nimble_lite.errors import BackendError, CaptureError, NimbleError
 from nimble_lite.measure import undisturbed
@@ -121,8 +123,17 @@ class CudaExecutable:
         outside = {value: static.tensor for value, static in self._statics.items()}
         outside |= self._constants
 
+        tails: dict[int, frozenset[int]] = {}
+        is_checked = config.current().check_capture
+
         def body() -> Values:
             return run_program(self._schedule, self._driver, outside)
+
+        def watched_body() -> Values:
+            def launched(task: int) -> None:
+                tails[task] = self._driver.tail()
+
+            return run_program(self._schedule, self._driver, outside, launched=launched)
 
         buffers = [static.tensor for static in self._statics.values()]
         with undisturbed(graph, buffers):
@@ -131,7 +142,7 @@ class CudaExecutable:
                     body()
             self._driver.synchronize()
             try:
-                self._captured = self._driver.capture(body)
+                captured = self._driver.capture(watched_body if is_checked else body)
             except NimbleError:
                 raise
             except RuntimeError as error:
@@ -141,7 +152,18 @@ class CudaExecutable:
                     found=str(error).splitlines()[0],
                     hint="torch is usable; the function itself still runs",
                 ) from error
-        return self._captured
+        self._captured = captured
+        if is_checked:
+            self._require_planned_order(tails)
+        return captured
+
+    def _require_planned_order(self, tails: Tails) -> None:
+        if self._captured is not None:
+            try:
+                require_planned_order(self._schedule, tails, self._captured.edges)
+            except NimbleError:
+                self.release()
+                raise
 
     # Outputs ---------------------------------------------------------------------------------
 

@@ -6,7 +6,7 @@ go exactly where the program drops it, which is where its home stream has waited
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -27,6 +27,7 @@ def run_program(
     driver: Driver,
     outside: Mapping[int, torch.Tensor],
     program: Program | None = None,
+    launched: Callable[[int], None] | None = None,
 ) -> Values:
     """Issue every step and return the outputs by value number.
 
@@ -35,6 +36,7 @@ def run_program(
         driver: takes the steps.
         outside: inputs and constants by value number.
         program: instead of the schedule's own; for tests that break it.
+        launched: called with each task after its launch, on its stream.
 
     Raises:
         CaptureError: NL0403, naming the operation, its line and what the device said.
@@ -48,6 +50,8 @@ def run_program(
                 case Launch(stream, number):
                     with driver.on(stream):
                         _launch(graph, graph.tasks[number], regions, values)
+                        if launched is not None:
+                            launched(number)
                 case Record(stream, event):
                     driver.record(stream, event)
                 case Wait(stream, event):

@@ -37,6 +37,7 @@ from nimble_lite.backends.cuda.driver import (
     rehearse_branch,
     rehearse_loop,
 )
+from nimble_lite.backends.cuda.topology import Edges
 from nimble_lite.tasks.alias import (
     ALLOCATION_ONLY,
     HOST_READS,
@@ -156,6 +157,10 @@ class _Clocks:
 
     now: list[list[int]] = field(default_factory=list)
     events: dict[int, list[int]] = field(default_factory=dict)
+    tails: dict[int, frozenset[int]] = field(default_factory=dict)
+    event_tails: dict[int, frozenset[int]] = field(default_factory=dict)
+    edges: list[tuple[int, int]] = field(default_factory=list)
+    nodes: int = 0
     forked: set[int] = field(default_factory=lambda: {0})
 
 
@@ -196,7 +201,9 @@ class FakeDriver:
 
     def record(self, stream: int, event: int) -> None:
         """Record an event on a stream."""
-        self._clocks.events[event] = list(self._clocks.now[stream])
+        clocks = self._clocks
+        clocks.events[event] = list(clocks.now[stream])
+        clocks.event_tails[event] = clocks.tails.get(stream, frozenset())
 
     def wait(self, stream: int, event: int) -> None:
         """Let a stream wait for an event; the first wait of a stream forks it."""
@@ -207,6 +214,8 @@ class FakeDriver:
             )
         now = self._clocks.now[stream]
         self._clocks.now[stream] = list(map(max, now, self._clocks.events[event]))
+        tails = self._clocks.tails
+        tails[stream] = tails.get(stream, frozenset()) | self._clocks.event_tails[event]
         self._clocks.forked.add(stream)
 
     @contextmanager
@@ -241,7 +250,8 @@ class FakeDriver:
             self._is_capturing = False
         self._graphs += 1
         blocks = device.forget(outputs.values())
-        return _FakeGraph(self, body, outputs, blocks, frozenset(device.addresses))
+        edges = self._clocks.edges
+        return _FakeGraph(self, body, outputs, blocks, frozenset(device.addresses), edges)
 
     def release(self, blocks: Sequence[tuple[int, int, int]]) -> None:
         """Give the blocks of a graph back, and the pool with the last graph."""
@@ -258,6 +268,10 @@ class FakeDriver:
         """Have at least so many streams."""
         self._count = max(self._count, streams)
         self._clocks = self._fresh_clocks()
+
+    def tail(self) -> frozenset[int]:
+        """Nodes that the next operation on the current stream would follow."""
+        return self._clocks.tails.get(self._stream, frozenset())
 
     def branch(self, selector: torch.Tensor, bodies: Sequence[Callable[[], None]]) -> None:
         """Issue every body once in a capture; run the chosen one."""
@@ -309,7 +323,11 @@ class FakeDriver:
 
     def tick(self) -> tuple[int, list[int]]:
         """Launch one kernel: its position on the current stream and what is complete before."""
-        now = self._clocks.now[self._stream]
+        clocks = self._clocks
+        clocks.edges += [(tail, clocks.nodes) for tail in self.tail()]
+        clocks.tails[self._stream] = frozenset({clocks.nodes})
+        clocks.nodes += 1
+        now = clocks.now[self._stream]
         before = list(now)
         now[self._stream] += 1
         return now[self._stream], before
@@ -345,11 +363,13 @@ class _FakeGraph:
         outputs: Values,
         blocks: Sequence[tuple[int, int, int]],
         addresses: frozenset[int],
+        edges: Edges,
     ) -> None:
         self._driver = driver
         self._body = body
         self._blocks: Sequence[tuple[int, int, int]] | None = blocks
         self._addresses = addresses
+        self.edges = edges
         self.outputs = dict(outputs)
 
     def replay(self) -> None:

@@ -30,8 +30,10 @@ INDICES: list[Any] = [
 
 @pytest.mark.parametrize("index", INDICES, ids=repr)
 def test_every_form_of_index_gives_the_view_that_eager_gives(index: Any) -> None:
+    weight = torch.nn.Parameter(torch.randn(4, 4, 4))
+
     def fn(x: Tensor) -> tuple[Tensor, ...]:
-        return x[index], x[index] * 2
+        return x[index], weight[index], x[index] * weight[index]
 
     x = torch.randn(4, 4, 4)
     scheduled = nimble_lite.schedule(fn, (torch.zeros(4, 4, 4),), backend="serial")
@@ -39,7 +41,9 @@ def test_every_form_of_index_gives_the_view_that_eager_gives(index: Any) -> None
     with torch.no_grad():
         found, right = scheduled(x), fn(x)
     assert_same(found, right)
-    assert found[0]._is_view() == right[0]._is_view()
+    for mine, theirs in zip(found, right, strict=True):
+        assert mine._is_view() == theirs._is_view()
+        assert mine.requires_grad == theirs.requires_grad
     assert found[0].storage_offset() == right[0].storage_offset()
     assert (found[0].data_ptr() == x.data_ptr()) == (right[0].data_ptr() == x.data_ptr())
 

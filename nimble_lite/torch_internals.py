@@ -1,0 +1,106 @@
+"""The one file that touches private torch names; each is looked up by feature, not by version.
+
+Example:
+    >>> with below_autograd():       # operations skip autograd's and view tracking's keys
+    ...     y = torch.relu(x)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
+from types import BuiltinFunctionType, MethodWrapperType
+from typing import Any
+
+import torch
+from torch.autograd import forward_ad
+
+_C: Any = torch._C
+
+NO_TORCH_FUNCTION: Any = _C._disabled_torch_function_impl
+"""What a tensor class that overrides nothing has as `__torch_function__`."""
+
+HIGHER_ORDER: type = torch._ops.HigherOrderOperator
+"""Class of torch's operators that take functions, such as `cond`."""
+
+below_autograd: Callable[[], AbstractContextManager[object]] | None
+below_autograd = getattr(_C, "_AutoDispatchBelowADInplaceOrView", None)
+
+GLOBAL_HOOKS: tuple[dict[Any, Any], ...] = tuple(
+    table
+    for name in ("_global_forward_hooks", "_global_forward_pre_hooks")
+    if isinstance(table := getattr(torch.nn.modules.module, name, None), dict)
+)
+"""Hooks that run around every module's forward."""
+
+_guards = _C._dynamo.guards
+_function_modes: Callable[[], int] = _C._len_torch_function_stack
+_dispatch_modes: Callable[[], int] = _C._len_torch_dispatch_stack
+_is_tracing: Callable[[], bool] = _C._is_tracing
+_peek_transform = getattr(getattr(_C, "_functorch", None), "peek_interpreter_stack", None)
+_NAMESPACES = ("_VariableFunctions", "_nn", "_linalg", "_fft", "_special")
+_FUNCTIONS: frozenset[object] = frozenset(
+    function
+    for namespace in (getattr(_C, name, None) for name in _NAMESPACES)
+    for function in (getattr(namespace, name) for name in dir(namespace))
+    if isinstance(function, BuiltinFunctionType)
+)
+
+
+def is_transforming() -> bool:
+    """Whether a `torch.func` transform (vmap, grad, ...) is running."""
+    return _peek_transform is not None and _peek_transform() is not None
+
+
+def is_watched() -> bool:  # hot
+    """Whether anything listens to operations on their way down: a mode, a tracer, tangents."""
+    return bool(
+        _dispatch_modes()
+        or _function_modes()
+        or forward_ad._current_level >= 0
+        or _is_tracing()
+        or is_transforming()
+    )
+
+
+def is_native(target: Any) -> bool:
+    """Whether a function is one of torch's C functions, or a method or property of its tensors."""
+    if isinstance(target, BuiltinFunctionType):
+        return target in _FUNCTIONS
+    descriptor = target.__self__ if isinstance(target, MethodWrapperType) else target
+    return getattr(descriptor, "__objclass__", None) is _C.TensorBase
+
+
+def tensor_guard(tensors: Sequence[torch.Tensor]) -> Callable[..., bool]:
+    """Return torch's C++ check of type, dtype, device, shape, stride and requires-grad.
+
+    It answers yes only in the dispatch state in which it was made: a no has to be looked into.
+
+    Args:
+        tensors: plain dense tensors, in the order in which the check gets them.
+    """
+    sizes: list[Any] = [list(t.shape) for t in tensors]
+    strides: list[Any] = [list(t.stride()) for t in tensors]
+    guard = _guards.TensorGuards(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)
+    check: Callable[..., bool] = guard.check
+    return check
+
+
+def clear_cublas_workspaces() -> None:
+    """Drop cuBLAS workspaces: one allocated in a capture belongs to its pool, and stays there."""
+    clear: Callable[[], Any] | None = getattr(_C, "_cuda_clearCublasWorkspaces", None)
+    if clear is not None:
+        clear()
+
+
+def storage_at(storage: torch.UntypedStorage) -> torch.UntypedStorage:
+    """Return another storage object for the same bytes, which does not own them."""
+    alias: torch.UntypedStorage = _C._construct_storage_from_data_pointer(
+        storage.data_ptr(), storage.device, storage.nbytes()
+    )
+    return alias
+
+
+def expire(tensor: torch.Tensor, message: str) -> None:
+    """Let every later look at the tensor's data raise with the message."""
+    _C._set_storage_access_error_msg(tensor, message)

@@ -35,7 +35,7 @@ from janus_lite.report import Report, Stats, describe_graph, describe_reason
 from janus_lite.runtime import backends
 from janus_lite.runtime.ambient import modes_are_off
 from janus_lite.runtime.cache import Conversion, ConversionCache
-from janus_lite.runtime.checks import Call, Difference, first_difference
+from janus_lite.runtime.checks import Call, Difference, broken_numbers, first_difference
 from janus_lite.runtime.emit import Leave, emit
 from janus_lite.runtime.policy import Policy
 from janus_lite.torch_internals import GLOBAL_STATE_GUARD, is_transforming
@@ -93,13 +93,12 @@ class SpeculativeFunction:
         failed = None
         if not (config.is_disabled or (stances.depth and stances.current() == "force_eager")):
             for conversion in self._cache.entries:
-                try:
-                    result = conversion.emitted.call(args, kwargs)
-                except Exception as error:
-                    return self._after_error(conversion, error, args, kwargs)
+                result = conversion.emitted.call(args, kwargs)
                 if type(result) is not Leave:
                     conversion.count_hit()
                     return result
+                if result.has_raised:
+                    return self._after_error(args, kwargs)
                 failed = result.operation or failed
         return self._miss(args, kwargs, failed)
 
@@ -237,21 +236,11 @@ class SpeculativeFunction:
             self._note(Reason(Code.BACKEND, str(error)))
             return None
 
-    def _after_error(
-        self,
-        conversion: Conversion,
-        error: Exception,
-        args: tuple[Any, ...],
-        kwargs: dict[str, Any],
-    ) -> Any:
-        """An operation raised in a replay, as it would have in eager.
+    def _after_error(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """An operation raised before anything outside had changed, as it would have in eager.
 
-        When nothing outside has changed yet the imperative run raises it again, from the user's own
-        line; otherwise the error is the user's already.
+        The imperative run raises it again, from the user's own line and with the effects before it.
         """
-        program = conversion.program
-        if program.writes_outside or program.draws:
-            raise error
         self._fallbacks += 1
         return self._run_imperatively(args, kwargs)
 
@@ -318,16 +307,27 @@ class SpeculativeFunction:
 
     def _nearest_difference(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Difference:
         call = Call(args, kwargs)
-        differences = (first_difference(c.program, call) for c in self._cache.entries)
-        return max(differences, key=lambda difference: difference.held)
+        return first_difference(self._nearest(call).program, call)
+
+    def _nearest(self, call: Call) -> Conversion:
+        """The graph of which most assumptions hold."""
+        entries = self._cache.entries
+        return max(entries, key=lambda entry: first_difference(entry.program, call).held)
 
     def _learn_from_miss(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        """Relax exactly what broke: "this very object" becomes "an object of the same class"."""
-        difference = self._nearest_difference(args, kwargs)
+        """Relax exactly what broke: "this very object" becomes "an object of the same class".
+
+        Likewise "this number" becomes "a number of the same class".
+        """
+        call = Call(args, kwargs)
+        program = self._nearest(call).program
+        difference = first_difference(program, call)
         self.last_miss = difference.text
         read = difference.read
+        relaxed = broken_numbers(program, call)
         if read is not None and read.kind is ReadKind.IS:
-            self._relaxed |= {str(read.source)}
+            relaxed.append(read)
+        self._relaxed |= {str(one.source) for one in relaxed}
 
     def code(self) -> str:
         """Return the generated source of the newest graph, `""` before the first."""

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from types import BuiltinFunctionType, MethodWrapperType
+from types import BuiltinFunctionType
 from typing import Any
 
 import torch
-from torch.autograd import forward_ad
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
@@ -17,14 +15,12 @@ __all__ = [
     "TORCH_BUILTINS",
     "TorchDispatchMode",
     "TorchFunctionMode",
-    "below_autograd",
     "dispatch_mode_depth",
     "function_mode_depth",
-    "is_native",
     "is_plain",
     "is_tracing",
     "is_transforming",
-    "is_within_forward_ad",
+    "set_versions",
     "tensor_guard",
     "without_modes",
 ]
@@ -39,9 +35,6 @@ dispatch_mode_depth: Callable[[], int] = _C._len_torch_dispatch_stack
 is_tracing: Callable[[], bool] = _C._is_tracing
 _peek_transform = getattr(getattr(_C, "_functorch", None), "peek_interpreter_stack", None)
 
-# A context in which operations skip the dispatch keys of autograd and of view tracking.
-below_autograd: Callable[[], AbstractContextManager[object]] | None
-below_autograd = getattr(_C, "_AutoDispatchBelowADInplaceOrView", None)
 # Every function of these namespaces reports to a `TorchFunctionMode`.
 _NAMESPACES = ("_VariableFunctions", "_nn", "_linalg", "_fft", "_special", "_sparse", "_nested")
 TORCH_BUILTINS: frozenset[object] = frozenset(
@@ -51,23 +44,14 @@ TORCH_BUILTINS: frozenset[object] = frozenset(
     if isinstance(function, BuiltinFunctionType)
 )
 
+# Sets the version counters of tensors.
+set_versions: Callable[[tuple[torch.Tensor, ...], tuple[int, ...]], None]
+set_versions = _C._autograd._unsafe_set_version_counter
+
 
 def is_transforming() -> bool:
     """Whether a `torch.func` transform (vmap, grad, ...) is running."""
     return _peek_transform is not None and _peek_transform() is not None
-
-
-def is_within_forward_ad() -> bool:  # hot
-    """Whether a forward-mode AD level is open, where operations carry tangents along."""
-    return forward_ad._current_level >= 0
-
-
-def is_native(target: Any) -> bool:
-    """Whether a function is one of torch's C functions, or a method or property of its tensors."""
-    if target in TORCH_BUILTINS:
-        return True
-    descriptor = target.__self__ if isinstance(target, MethodWrapperType) else target
-    return getattr(descriptor, "__objclass__", None) is _C.TensorBase
 
 
 def is_plain(tensor: torch.Tensor) -> bool:

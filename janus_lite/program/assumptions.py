@@ -75,6 +75,7 @@ _CLAIMS: dict[ReadKind, Callable[[Any, Any], str]] = {
     ReadKind.KEYS: lambda r, e: f"keys of {r.source} are {_short(e)}",
     ReadKind.MEMBERS: lambda r, e: f"{r.source} == {_short(e)}",
     ReadKind.SAME: lambda r, e: f"{r.source} is {'' if e else 'not '}{r.key}",
+    ReadKind.DISTINCT: lambda r, _: f"{', '.join(map(str, r.key))} are {len(r.key)} objects",
     ReadKind.INSTANCE_DICT: lambda r, _: f"{r.source}.__dict__ was not replaced",
     ReadKind.MRO: lambda r, _: f"bases of {r.source} are unchanged",
     ReadKind.FUNCTION: lambda r, _: f"code and defaults of {r.source} are unchanged",

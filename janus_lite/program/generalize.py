@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
-from janus_lite.errors import Code, Reason
+from janus_lite.errors import Reason
 from janus_lite.program.assumptions import AssumptionSet, assume
-from janus_lite.record.effects import Store
+from janus_lite.program.effects import Transaction, plan_transaction
+from janus_lite.program.views import fold_views
+from janus_lite.record.effects import Effect
+from janus_lite.record.source import Source
 from janus_lite.record.trace import Input, Operation, OperationKind, Trace
 
 
@@ -20,9 +22,9 @@ class Program:
         inputs: outside tensors, loaded at each replay.
         operations: the graph, in program order.
         output: plan of the return value.
-        stores: deferred stores, committed once at the end.
-        has_assertions: some operation compares a host value or a shape.
-        is_fresh: no tensor that leaves is a view of another one or was written in place.
+        effects: deferred stores and host calls, each committed once, in program order.
+        numbers: sources of varying numbers that operations, effects and output use.
+        transaction: when they are committed, and what is undone before.
         writes_outside: some operation changes an outside tensor in place.
         draws: some operation draws random numbers.
         changes_ambient: some operation changes grad mode or autocast for the ones after it.
@@ -32,17 +34,12 @@ class Program:
     inputs: tuple[Input, ...]
     operations: tuple[Operation, ...]
     output: object
-    stores: tuple[Store, ...]
-    has_assertions: bool
-    is_fresh: bool
+    effects: tuple[Effect, ...]
+    numbers: tuple[Source, ...]
+    transaction: Transaction
     writes_outside: bool
     draws: bool
     changes_ambient: bool
-
-
-def is_assertion(operation: Operation) -> bool:
-    """Whether a replay compares something after the operation."""
-    return operation.kind in (OperationKind.ASSERT, OperationKind.SHAPE)
 
 
 def generalize(trace: Trace, positional: int, keywords: tuple[str, ...]) -> Program | Reason:
@@ -58,36 +55,19 @@ def generalize(trace: Trace, positional: int, keywords: tuple[str, ...]) -> Prog
     """
     if trace.reason is not None:
         return trace.reason
-    if (reason := _late_assertion(trace.operations)) is not None:
-        return reason
-    if trace.stores and any(o.writes_outside for o in trace.operations):
-        # An operation may still raise when data is bad; the stores before it would be lost.
-        found = "stores into outside objects and changes outside tensors in one call"
-        return Reason(Code.LATE_ASSERTION, found, trace.stores[0].site)
+    operations, effects = fold_views(trace.operations, trace.effects, trace.output)
+    transaction = plan_transaction(operations, effects)
+    if isinstance(transaction, Reason):
+        return transaction
     return Program(
         assumptions=assume(trace.reads, positional, keywords),
         inputs=trace.inputs,
-        operations=trace.operations,
+        operations=operations,
         output=trace.output,
-        stores=trace.stores,
-        has_assertions=any(is_assertion(o) for o in trace.operations),
-        is_fresh=trace.is_fresh,
-        writes_outside=any(o.writes_outside for o in trace.operations),
+        effects=effects,
+        numbers=trace.numbers,
+        transaction=transaction,
+        writes_outside=any(o.written for o in trace.operations),
         draws=any(o.draws for o in trace.operations),
         changes_ambient=any(o.kind is OperationKind.AMBIENT for o in trace.operations),
     )
-
-
-def _late_assertion(operations: Sequence[Operation]) -> Reason | None:
-    """A replay that gives up must not have changed anything outside before."""
-    has_written = has_drawn = False
-    for operation in operations:
-        if has_written and is_assertion(operation):
-            found = "decides on a tensor's value after changing an outside tensor"
-            return Reason(Code.LATE_ASSERTION, found, operation.site)
-        has_written |= operation.writes_outside
-        has_drawn |= operation.draws
-        if (has_written or has_drawn) and operation.is_guarded:
-            found = "inside `try`, an operation may raise after state has changed"
-            return Reason(Code.LATE_ASSERTION, found, operation.site)
-    return None

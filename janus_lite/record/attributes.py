@@ -52,6 +52,7 @@ _MISSING = object()
 
 def load(session: Session, owner: Any, name: str) -> Any:
     """`owner.name`."""
+    owner = session.numbers.fix(owner)
     cls = type(owner)
     if is_a(owner, torch.Tensor):
         return _load_from_tensor(session, owner, name)
@@ -69,8 +70,7 @@ def load(session: Session, owner: Any, name: str) -> Any:
     if is_a(owner, tuple):
         raw: Any = session.heap.class_attribute(cls, name)[1]
         if type(raw) is _TUPLE_GETTER:
-            session.heap.element(owner, raw.__reduce__()[1][0])
-            return getattr(owner, name)
+            return session.heap.element(owner, raw.__reduce__()[1][0])
     found = getattr(owner, name)
     if session.heap.source_of(owner) is not None and not callable(found):
         session.stop(Code.UNKNOWN_OBJECT, f"`.{name}` of a {cls.__qualname__}, which C code keeps")
@@ -114,9 +114,12 @@ def load_without_fallback(session: Session, owner: Any, name: str) -> Any:
         return _bind(session, raw, owner, cls, name)
     table = instance_dict(owner)
     if table is not None:
-        if source is not None:
-            heap.entry(heap.dict_source(source, owner, table), table, name)
         value = table.get(name, _MISSING)
+        if source is not None:
+            place = heap.dict_source(source, owner, table)
+            if value is not _MISSING:
+                return heap.read_entry(place, table, name)
+            heap.entry(place, table, name)
         if value is not _MISSING:
             return value
     if found_in is not None:
@@ -205,8 +208,7 @@ def _load_slot(
         if session.heap.source_of(owner) is not None:
             session.stop(Code.UNKNOWN_OBJECT, f"the empty slot `.{name}` of a {cls.__qualname__}")
         raise
-    session.heap.field(owner, name, value)
-    return value
+    return session.heap.field(owner, name, value)
 
 
 def _load_getset(
@@ -343,7 +345,11 @@ def store_plainly(session: Session, owner: Any, name: str, value: Any) -> None:
         return
     table = instance_dict(owner)
     _, raw = session.heap.class_attribute(type(owner), name)
-    if table is None or name in ("__class__", "__dict__") or _is_data_descriptor(raw):
+    if is_a(raw, types.MemberDescriptorType) and not _has_own_setattr(session, type(owner)):
+        session.heap.type_of(owner, source)
+        session.store(StoreKind.ATTRIBUTE, owner, name, value)
+        session.writes.written(owner, name)
+    elif table is None or name in ("__class__", "__dict__") or _is_data_descriptor(raw):
         _refuse_write(session, owner, f".{name} = ...")
     else:
         session.heap.dict_source(source, owner, table)
@@ -369,9 +375,29 @@ def _has_own_setattr(session: Session, cls: type) -> bool:
 def delete(session: Session, owner: Any, name: str) -> None:
     """`del owner.name`."""
     outside = (torch.Tensor, type, types.ModuleType, types.FunctionType)
-    if session.heap.source_of(owner) is not None or is_a(owner, outside):
+    if is_a(owner, outside):
         _refuse_write(session, owner, f".{name} (deleted)")
-    delattr(owner, name)
+    elif session.heap.source_of(owner) is not None:
+        _log_delete(session, owner, name)
+    if is_a(owner, torch.nn.Module):
+        with session.own_work():
+            delattr(owner, name)
+    else:
+        delattr(owner, name)
+
+
+def _log_delete(session: Session, owner: Any, name: str) -> None:
+    source, table = session.heap.source_of(owner), instance_dict(owner)
+    assert source is not None
+    _, deleter = session.heap.class_attribute(type(owner), "__delattr__")
+    _, raw = session.heap.class_attribute(type(owner), name)
+    is_plain = deleter in (object.__delattr__, torch.nn.Module.__delattr__)
+    if table is None or name not in table or not is_plain or _is_data_descriptor(raw):
+        _refuse_write(session, owner, f".{name} (deleted)")
+        return
+    session.heap.entry(session.heap.dict_source(source, owner, table), table, name)
+    session.store(StoreKind.DELETE_ATTRIBUTE, owner, name)
+    session.writes.written(table, name)
 
 
 def _refuse_write(session: Session, owner: Any, what: str) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from janus_lite.errors import Code
-from janus_lite.record import attributes
+from janus_lite.record import attributes, containers, host
 from janus_lite.record.contracts import (
     DENIED_METHODS,
     HOST_EFFECTS,
@@ -31,9 +31,9 @@ from janus_lite.record.contracts import (
     python_leaves,
     table,
 )
-from janus_lite.record.effects import StoreKind
 from janus_lite.record.heap import SCALARS, instance_dict
 from janus_lite.record.kinds import is_a
+from janus_lite.record.scalars import FUNCTIONS, NUMBERS, is_number, is_symbolic, plain
 from janus_lite.record.session import Session
 from janus_lite.record.stack import as_seen_by_user
 from janus_lite.torch_internals import TORCH_BUILTINS
@@ -52,13 +52,6 @@ _UNKNOWN = object()
 _DYNAMO_BOOKKEEPING = "torch._dynamo.mutation_guard"
 # What a generated `__init__` has for default where a factory makes the value.
 _FACTORY = dataclasses._HAS_DEFAULT_FACTORY  # type: ignore[attr-defined]  # private
-# Methods that return None and whose effect does not depend on what the container holds.
-_REPEATED_METHODS: dict[type, frozenset[str]] = {
-    list: frozenset({"append", "extend", "insert", "clear"}),
-    dict: frozenset({"update", "clear"}),
-    set: frozenset({"add", "update", "discard", "clear"}),
-    deque: frozenset({"append", "appendleft", "extend", "clear"}),
-}
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
 _LOCK_METHODS = frozenset({"__enter__", "__exit__", "acquire", "release", "locked"})
 _BUILTIN_BASES = (dict, list, set, frozenset, tuple, str, int, float, deque)
@@ -81,7 +74,12 @@ def call(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
     """`function(*args, **kwargs)`."""
     if session.is_stopped:
         return as_seen_by_user(function)(*args, **kwargs)
+    if session.numbers and any(map(is_symbolic, args)) and _is_numeric(function, args, kwargs):
+        return session.numbers.compute(FUNCTIONS[function], function, *args)
     kind = type(function)
+    if function in (int, float) and len(args) == 1 and is_a(args[0], torch.Tensor):
+        method = torch.Tensor.__int__ if function is int else torch.Tensor.__float__
+        return _call_torch(session, method, args, kwargs)
     if kind is types.FunctionType:
         return _call_function(session, function, args, kwargs)
     if kind is types.MethodType:
@@ -97,6 +95,19 @@ def call(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
     return _call_object(session, function, args, kwargs)
 
 
+def _is_numeric(function: Any, args: Arguments, kwargs: Keywords) -> bool:
+    """Whether a call is a pure function of numbers, see Note [Varying numbers]."""
+    is_candidate = type(function) in (type, types.BuiltinFunctionType) and not kwargs
+    return is_candidate and function in FUNCTIONS and all(map(is_number, args))
+
+
+def _fixed(session: Session, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords]:
+    """The arguments with every varying number taken for a constant."""
+    if not session.numbers:
+        return args, kwargs
+    return session.numbers.fixed(args), {k: session.numbers.fixed(v) for k, v in kwargs.items()}
+
+
 # -------------------------------------------------------------------------- Python functions
 
 
@@ -110,6 +121,10 @@ def _call_function(
         return _call_leaf(session, function, contract, args, kwargs)
     if function in SPECIAL:
         return SPECIAL[function](session, function, args, kwargs)
+    if host.is_deferred(function):
+        if host.call(session, function, args, kwargs):
+            return None
+        args, kwargs = host.plain_arguments(session, function, args, kwargs)
     if function in HOST_EFFECTS:
         return _host_effect(session, function, args, kwargs)
     twin = session.twin_for(function)
@@ -135,6 +150,7 @@ def _call_partial(
 
 def _call_memo(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
     """An `lru_cache`: the guard calls it again, once, just as eager would have."""
+    args, kwargs = _fixed(session, args, kwargs)
     if not all(_is_getter_argument(session, a) for a in (*args, *kwargs.values())):
         return _unknown(session, function, args, kwargs)
     with _Leaf(session):
@@ -209,8 +225,12 @@ def _call_module(
 def _construct(session: Session, cls: type, args: Arguments, kwargs: Keywords) -> Any:
     """`cls(...)` as `type.__call__` does it: `__new__`, then `__init__`."""
     if (contract := _class_contract(cls)) is not None:
-        if cls is type and len(args) != 1:
-            return _unknown(session, cls, args, kwargs)
+        if cls is type:
+            if len(args) != 1:
+                return _unknown(session, cls, args, kwargs)
+            if is_symbolic(args[0]):
+                return type(plain(args[0]))
+            _note_class(session, args[0])
         return _call_leaf(session, cls, contract, args, kwargs)
     meta_call = session.heap.class_attribute(type(cls), "__call__")[1]
     if is_a(meta_call, types.FunctionType):
@@ -313,6 +333,9 @@ def _call_builtin(session: Session, function: Any, args: Arguments, kwargs: Keyw
         return special(session, function, args, kwargs)
     if _is_hashable(function) and function in HOST_EFFECTS:
         return _host_effect(session, function, args, kwargs)
+    if host.is_deferred(function):
+        host.call(session, function, args, kwargs)
+        return None
     if function in _TORCH_FUNCTION_TESTS:
         return False if _only_plain_tensors(args) else function(*args, **kwargs)
     bound = getattr(function, "__self__", None)
@@ -353,7 +376,11 @@ def _only_plain_tensors(args: Arguments) -> bool:
 
 
 def _call_torch(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
-    return function(*args, **kwargs)  # the function mode records it
+    result = function(*args, **kwargs)  # the function mode records it
+    if type(result) not in NUMBERS:
+        return result
+    with session.own_work():
+        return session.tape.number(result)
 
 
 def _call_method(
@@ -472,8 +499,11 @@ def _call_container(
     name = method.__name__
     if source is not None:
         if name not in reads:
-            return _change_container(session, method, bound, args, kwargs)
+            return containers.change(session, method, bound, args, kwargs)
+        args = session.numbers.fixed(args)
         if is_a(bound, dict) and name in {"get", "__getitem__", "__contains__"}:
+            if name != "__contains__" and type(bound) is dict and args[0] in bound:
+                return session.heap.read_entry(source, bound, args[0])
             session.heap.entry(source, bound, args[0])
             return method(*args, **kwargs)
         if name == "__len__":
@@ -483,6 +513,8 @@ def _call_container(
             session.heap.keys(source, bound)
             return method(*args)
         session.heap.content(source, bound)
+    if name not in {"append", "appendleft", "extend"}:
+        args, kwargs = _fixed(session, args, kwargs)
     if name in {"sort", "__eq__", "index", "count", "remove", "__contains__", "update", "extend"}:
         args, kwargs = _as_twins(session, args), _as_twins(session, kwargs)
         return _call_leaf(session, method, Contract.INSPECT, args, kwargs)
@@ -490,31 +522,11 @@ def _call_container(
         return method(*args, **kwargs)
 
 
-def _change_container(
-    session: Session, method: Any, bound: Any, args: Arguments, kwargs: Keywords
-) -> Any:
-    """A method that changes an outside container; a replay repeats it at its end."""
-    name = method.__name__
-    if name == "__setitem__":
-        return session.store_item(args[1], bound, args[0])
-    repeated = type(bound) in _REPEATED_METHODS and name in _REPEATED_METHODS[type(bound)]
-    if repeated and not kwargs and all(_can_repeat(session, a) for a in args):
-        session.store(StoreKind.METHOD, bound, name, *args)
-        session.writes.rewritten(bound)
-    else:
-        source = session.heap.source_of(bound)
-        session.stop(Code.OUTSIDE_WRITE, f"`{source}.{name}(...)` changes an outside container")
-    return method(*args, **kwargs)
-
-
-def _can_repeat(session: Session, value: object) -> bool:
-    return not is_a(value, RUN_LOCAL_TYPES)  # an iterator would be empty by then
-
-
 def _call_leaf(
     session: Session, function: Any, contract: Contract, args: Arguments, kwargs: Keywords
 ) -> Any:
     """Call a leaf after noting what its contract says it reads."""
+    args, kwargs = _fixed(session, args, kwargs)
     if contract is Contract.AMBIENT:
         if function is torch._C._set_grad_enabled:  # reports to the function mode itself
             return function(*args)
@@ -699,23 +711,47 @@ def _next(session: Session, function: Any, args: Arguments, kwargs: Keywords) ->
 
 
 def _isinstance(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> bool:
-    value, classes = args
-    source = session.heap.source_of(value)
-    if source is not None:
-        session.heap.type_of(value, source)
-    session.heap.snapshot(classes)
-    for cls in classes if is_a(classes, tuple) else (classes,):
-        meta = type(cls)
-        if meta is type or not is_a(cls, type):
-            continue
-        check = session.heap.class_attribute(meta, "__instancecheck__")[1]
-        if is_a(check, types.FunctionType):
-            session.heap.recall(abc.get_cache_token, (), abc.get_cache_token())
+    value, classes = plain(args[0]), args[1]
+    _note_class(session, value)
+    _note_registry(session, classes, "__instancecheck__")
     if is_a(session.heap.class_attribute(type(value), "__getattribute__")[1], types.FunctionType):
         with _Leaf(session):  # `__class__` would be read through user code
             return issubclass(type(value), classes)
     with _Leaf(session):
         return isinstance(value, classes)
+
+
+def _issubclass(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> bool:
+    cls, classes = args
+    if is_a(cls, type):
+        session.heap.bases(cls)
+    _note_registry(session, classes, "__subclasscheck__")
+    with _Leaf(session):
+        return issubclass(cls, classes)
+
+
+def _callable(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> bool:
+    (value,) = args
+    _note_class(session, value)
+    session.heap.class_attribute(type(value), "__call__")
+    return callable(value)
+
+
+def _note_class(session: Session, value: object) -> None:
+    source = session.heap.source_of(value)
+    if source is not None:
+        session.heap.type_of(value, source)
+
+
+def _note_registry(session: Session, classes: Any, check: str) -> None:
+    """Note which classes were registered with an abstract base, when one of `classes` is one."""
+    session.heap.snapshot(classes)
+    for cls in classes if is_a(classes, tuple) else (classes,):
+        meta = type(cls)
+        if meta is type or not is_a(cls, type):
+            continue
+        if is_a(session.heap.class_attribute(meta, check)[1], types.FunctionType):
+            session.heap.recall(abc.get_cache_token, (), abc.get_cache_token())
 
 
 def _id(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> int:
@@ -782,6 +818,8 @@ SPECIAL: dict[Any, Callable[..., Any]] = {
     iter: _iter,
     next: _next,
     isinstance: _isinstance,
+    issubclass: _issubclass,
+    callable: _callable,
     id: _id,
     bool: _through("__bool__"),
     int: _through("__int__"),

@@ -25,7 +25,6 @@ import operator
 import re
 import types
 import typing
-import warnings
 import weakref
 from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable
@@ -220,6 +219,4 @@ def python_leaves() -> dict[Callable[..., object], Contract]:
     return rows
 
 
-HOST_EFFECTS: frozenset[object] = frozenset(
-    {print, warnings.warn, builtins.input, builtins.open, logging.Logger._log}
-)
+HOST_EFFECTS: frozenset[object] = frozenset({builtins.input, builtins.open, logging.Logger._log})

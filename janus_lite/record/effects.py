@@ -1,13 +1,15 @@
-"""The write-set: stores into outside objects, to be repeated by a replay once, at its end.
+"""The write-set: stores into outside objects and host calls, repeated once by each replay.
 
-The recorded run does each store for real. What is kept is where (a source), what (the object,
-planned when the run is over) and in which order. A later read of the same place inside the run sees
-the run's own value and is no fact about the outside any more; a read of a whole container that the
-run has changed cannot be told apart from its state at entry and stops the trace.
+The recorded run does each of them for real. What is kept is where (a source), what (the object,
+planned when the run is over) and in which order, also among the torch operations. A later read of
+the same place inside the run sees the run's own value and is no fact about the outside any more; a
+read of a whole container that the run has changed cannot be told apart from its state at entry and
+stops the trace.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -20,7 +22,9 @@ class StoreKind(Enum):
 
     ATTRIBUTE = auto()  # setattr(owner, key, value)
     ITEM = auto()  # owner[key] = value
-    METHOD = auto()  # owner.key(*values), a container method that returns None
+    METHOD = auto()  # owner.key(*values), a container's method
+    DELETE_ATTRIBUTE = auto()  # delattr(owner, key)
+    DELETE_ITEM = auto()  # del owner[key]
 
     __hash__ = object.__hash__
 
@@ -35,6 +39,8 @@ class Store:
         key: attribute name, item key or method name.
         values: what was stored: one object, or the arguments of the method.
         site: the user's line.
+        position: how many torch operations ran before it.
+        early: plans of the values as they were when they were stored.
     """
 
     kind: StoreKind
@@ -42,21 +48,49 @@ class Store:
     key: object
     values: tuple[object, ...]
     site: Site | None
+    position: int
+    early: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class HostCall:
+    """A call whose effect leaves the program: text printed, a record logged, a warning issued.
+
+    Attributes:
+        function: what a replay calls.
+        args: plans of its positional arguments, as they were at the call.
+        kwargs: plans of its keyword arguments.
+        name: as the user calls it.
+        site: the user's line.
+        position: how many torch operations ran before it.
+        since: how many ran before the first of its arguments was made into text.
+    """
+
+    function: Callable[..., object]
+    args: tuple[object, ...]
+    kwargs: dict[str, object]
+    name: str
+    site: Site | None
+    position: int
+    since: int
+
+
+Effect = Store | HostCall
 
 
 class WriteLog:
-    """Stores of one recorded run, in program order."""
+    """Effects of one recorded run, in program order."""
 
     def __init__(self) -> None:
-        self.stores: list[Store] = []
+        self.effects: list[Effect] = []
         self._places: set[tuple[int, object]] = set()
         self._changed: set[int] = set()
         self._rewritten: set[int] = set()
         self._keep: list[object] = []
 
-    def add(self, store: Store) -> None:
-        """Append a store."""
-        self.stores.append(store)
+    def add(self, effect: Effect) -> None:
+        """Append an effect."""
+        self.effects.append(effect)
 
     def written(self, container: object, key: object) -> None:
         """Remember that one place of a container now holds the run's own value."""

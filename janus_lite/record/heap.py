@@ -21,6 +21,7 @@ from janus_lite.errors import Code, Site
 from janus_lite.record.contracts import ITERATORS
 from janus_lite.record.effects import WriteLog
 from janus_lite.record.kinds import is_a
+from janus_lite.record.scalars import NUMBERS, Numbers, is_symbolic
 from janus_lite.record.source import (
     Answer,
     CellContents,
@@ -74,6 +75,7 @@ _IDENTITY = (
 # Callables that carry an object which nobody else may have loaded.
 _BOUND = (types.BuiltinFunctionType, types.MethodType, types.MethodWrapperType)
 _UNBOUND = (type, types.ModuleType, types.NoneType)
+_BUILTINS = (list, tuple, dict, set, frozenset, deque)
 _HEAP_TYPE = 1 << 9
 _IMMUTABLE_TYPE = 1 << 8
 _MISSING = object()
@@ -122,7 +124,8 @@ class Heap:
         site: returns the user's current line.
         stop: gives up on the trace: no guard can check what was read.
         writes: what the run has stored outside so far.
-        relaxed: places where another object of the same class may stand.
+        numbers: the numbers that vary.
+        relaxed: places where another object of the same class, or another number, may stand.
     """
 
     def __init__(
@@ -132,8 +135,10 @@ class Heap:
         site: Callable[[], Site | None],
         stop: Callable[[Code, str], None],
         writes: WriteLog,
+        numbers: Numbers,
         relaxed: frozenset[str],
     ) -> None:
+        self._numbers = numbers
         self._relaxed = relaxed
         self._stop = stop
         self._writes = writes
@@ -180,6 +185,9 @@ class Heap:
         kind = type(value)
         if kind in SCALARS:
             self._read(ReadKind.EQUALS, source, value)
+            return
+        if is_symbolic(value):
+            self._stop(Code.OUTSIDE_WRITE, f"reads `{source}`, which the run has changed")
             return
         if issubclass(kind, torch.Tensor):
             first = self._input_source(value)
@@ -228,6 +236,49 @@ class Heap:
             return self._input_source(value)
         return self.source_of(value)
 
+    @_never_raises
+    def note_aliasing(self) -> None:
+        """Note that objects which a call may exchange were different ones.
+
+        Python tells objects apart when it hashes or compares them, and a store into one is seen
+        through the other. Containers are only told apart by stores.
+        """
+        groups: dict[type, list[Source]] = defaultdict(list)
+        for value, source in self._marks.values():
+            if not is_a(value, _IDENTITY) and (not is_a(value, _BUILTINS) or self._writes.effects):
+                groups[type(value)].append(source)
+        for sources in groups.values():
+            exchanged = [s for s in sources if not self._is_held(s)]
+            if exchanged and len(sources) > 1:
+                others = [s for s in sources if self._is_held(s)]
+                self._read(ReadKind.DISTINCT, exchanged[0], None, (*exchanged, *others))
+
+    # ---------------------------------------------------------------- numbers
+
+    def assume_equal(self, source: Source, value: object) -> None:
+        """Note that a number was taken for a constant."""
+        self._read(ReadKind.EQUALS, source, value)
+
+    def assume_class(self, source: Source, cls: type) -> None:
+        """Note that a number was taken for any number of a class."""
+        self._read(ReadKind.TYPE, source, cls)
+
+    def read(self, value: Any, source: Source) -> Any:
+        """Note that `value` was read at `source`; return what the program gets for it."""
+        if type(value) in NUMBERS and self._relaxed and str(source) in self._relaxed:
+            return self._numbers.at(source, value)
+        self.mark(value, source)
+        return value
+
+    def read_entry(self, owner: Source, table: dict[Any, Any], key: object) -> Any:
+        """Note that `table[key]`, which is there, was read; return what the program gets for it."""
+        value = table[key]
+        is_own = self._writes.is_written(table, key) or self._writes.is_rewritten(table)
+        if type(value) in NUMBERS and self._relaxed and not is_own:
+            return self.read(value, self.step(Entry, owner, key))
+        self.entry(owner, table, key)
+        return value
+
     # ------------------------------------------------------------------ reads
 
     def _read(self, kind: ReadKind, source: Source, expected: object, key: Any = None) -> None:
@@ -256,6 +307,8 @@ class Heap:
         if self._writes.is_rewritten(table):
             self._stop(Code.OUTSIDE_WRITE, f"reads `{owner}` after a method changed it")
             return
+        if (place := self.source_of(key)) is not None and not self._is_held(place):
+            self._read(ReadKind.IS, place, self.pin(key, str(place)))  # it was hashed
         get = dict.get if is_a(table, dict) else type(table).get
         value = get(table, key, _MISSING)
         if value is _MISSING:
@@ -286,6 +339,11 @@ class Heap:
         if not is_a(value, type | types.ModuleType):
             self._read(ReadKind.TYPE, source, type(value))
 
+    def bases(self, cls: type) -> None:
+        """Note the bases of a class."""
+        if is_mutable_class(cls):
+            self._read(ReadKind.MRO, self.pin(cls, cls.__qualname__), cls.__mro__)
+
     def class_attribute(self, cls: type, name: str) -> tuple[type | None, object]:
         """Look `name` up along the MRO and note what every mutable class said.
 
@@ -296,8 +354,7 @@ class Heap:
         if found is not None:
             return found
         found = (None, None)
-        if is_mutable_class(cls):
-            self._read(ReadKind.MRO, self.pin(cls, cls.__qualname__), cls.__mro__)
+        self.bases(cls)
         for owner in cls.__mro__:
             table = class_dict(owner)
             present = name in table
@@ -324,11 +381,18 @@ class Heap:
         assert is_a(found, Pinned)
         return found
 
+    def read_global(self, table: dict[str, Any], name: str) -> Any:
+        """Note that a global, which is there, was read; return what the program gets for it."""
+        return self.read_entry(self.pin_globals(table), table, name)
+
+    def pin_globals(self, table: dict[str, Any]) -> Pinned:
+        """Hold the globals of a module."""
+        return self.pin(table, f"globals({table.get('__name__', '?')})")
+
     @_never_raises
     def global_name(self, table: dict[str, object], name: str) -> None:
         """Note a global read: module dict first, then builtins."""
-        label = f"globals({table.get('__name__', '?')})"
-        owner = self.pin(table, label)
+        owner = self.pin_globals(table)
         self.entry(owner, table, name)
         if name not in table:
             builtins = table["__builtins__"]
@@ -368,12 +432,12 @@ class Heap:
             return
         self.mark(value, self.step(CellContents, owner))
 
-    @_never_raises
-    def field(self, value: object, name: str, found: object) -> None:
-        """Note an attribute that C code keeps, such as a slot."""
+    def field(self, value: object, name: str, found: Any) -> Any:
+        """Note an attribute that C code keeps, such as a slot; return what the program gets."""
         source = self.source_of(value)
-        if source is not None:
-            self.mark(found, self.step(Field, source, name))
+        if source is None or self._writes.is_written(value, name):
+            return found
+        return self.read(found, self.step(Field, source, name))
 
     @_never_raises
     def tensor_attribute(self, tensor: torch.Tensor, name: str) -> None:
@@ -430,18 +494,17 @@ class Heap:
             self._refuse_changed(value, source)
             self._read(ReadKind.LENGTH, source, len(value))
 
-    @_never_raises
-    def element(self, value: list[object] | tuple[object, ...], index: int) -> None:
-        """Note one element of an outside sequence."""
+    def element(self, value: list[Any] | tuple[Any, ...], index: int) -> Any:
+        """Note one element of an outside sequence; return what the program gets for it."""
         source = self.source_of(value)
-        if source is not None:
-            if self._writes.is_written(value, index):
-                return
+        if source is None or self._writes.is_written(value, index):
+            return value[index]
+        if self._writes.is_rewritten(value):
             self._refuse_changed(value, source)
-            position = index if index >= 0 else len(value) + index
-            if type(value) is not tuple or not is_a(source, Pinned):
-                self._read(ReadKind.LENGTH, source, len(value))
-            self.mark(value[index], self.step(Element, source, position))
+        position = index if index >= 0 else len(value) + index
+        if type(value) is not tuple or not is_a(source, Pinned):
+            self._read(ReadKind.LENGTH, source, len(value))
+        return self.read(value[index], self.step(Element, source, position))
 
     @_never_raises
     def mapping(self, source: Source, table: dict[object, object]) -> None:
@@ -478,7 +541,8 @@ class Heap:
             Whether everything inside is understood: plain containers, scalars, tensors, objects
             that are only passed along.
         """
-        if type(value) in SCALARS or is_a(value, torch.Tensor):
+        if type(value) in SCALARS or is_a(value, torch.Tensor) or is_symbolic(value):
+            self._numbers.fix(value)
             return True
         if id(value) in self._snapshots:
             return True

@@ -13,8 +13,9 @@ import types
 from typing import Any
 
 from janus_lite.errors import Code
-from janus_lite.record import attributes, calls, syntax
+from janus_lite.record import attributes, calls, host, syntax, text
 from janus_lite.record.audit import is_library_file
+from janus_lite.record.effects import StoreKind
 from janus_lite.record.instrument import TwinCache
 from janus_lite.record.session import current
 from janus_lite.record.stack import as_seen_by_user
@@ -29,6 +30,8 @@ class Hooks:
     def call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
         """`function(*args, **kwargs)`."""
         session = current()
+        if session is None or not host.is_deferred(function):
+            args, kwargs = host.plain_arguments(session, function, args, kwargs)
         if session is None:
             return as_seen_by_user(function)(*args, **kwargs)
         return calls.call(session, function, args, kwargs)
@@ -39,6 +42,8 @@ class Hooks:
         table = sys._getframe(1).f_globals
         session = current()
         if session is not None:
+            if name in table:
+                return session.heap.read_global(table, name)
             session.heap.global_name(table, name)
         try:
             return table[name]
@@ -55,16 +60,19 @@ class Hooks:
         table = sys._getframe(1).f_globals
         session = current()
         if session is not None:
-            session.heap.pin(table, f"globals({table.get('__name__')})")
+            session.heap.pin_globals(table)
         return table
 
     @staticmethod
     def store_global(value: Any, name: str) -> None:
         """`name = value` for a global."""
+        table = sys._getframe(1).f_globals
         session = current()
         if session is not None:
-            session.stop(Code.OUTSIDE_WRITE, f"assigns the global `{name}`")
-        sys._getframe(1).f_globals[name] = value
+            session.heap.pin_globals(table)
+            session.store(StoreKind.ITEM, table, name, value)
+            session.writes.written(table, name)
+        table[name] = value
 
     @staticmethod
     def load_attr(owner: Any, name: str) -> Any:
@@ -203,6 +211,22 @@ class Hooks:
         """What an f-string formats."""
         session = current()
         return value if session is None else syntax.formatted(session, value)
+
+    @staticmethod
+    def piece(value: Any, conversion: str, specification: str) -> str | text.Text:
+        """`{value!conversion:specification}` of an f-string that is an argument of a call."""
+        session = current()
+        if session is not None:
+            piece = text.make_piece(session, value, conversion, specification)
+            if piece is not None:
+                return piece
+            value = syntax.formatted(session, value)
+        return format(text.convert(value, conversion), specification)
+
+    @staticmethod
+    def text(*parts: str | text.Text) -> str | text.Text:
+        """An f-string that is an argument of a call."""
+        return text.join(parts)
 
     @staticmethod
     def context(manager: Any) -> Any:

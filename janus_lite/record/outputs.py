@@ -16,11 +16,14 @@ from typing import Any
 import torch
 
 from janus_lite.errors import Code
-from janus_lite.record.effects import Store
+from janus_lite.record.effects import Effect, HostCall, Store
 from janus_lite.record.heap import SCALARS, instance_dict
 from janus_lite.record.kinds import is_a
+from janus_lite.record.scalars import is_made, is_symbolic
 from janus_lite.record.session import Session
 from janus_lite.record.source import Source
+from janus_lite.record.text import Piece, Text
+from janus_lite.record.trace import Ref
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,18 +59,45 @@ class Built:
     extra: object = None
 
 
+def plans_of(effect: Effect) -> tuple[object, ...]:
+    """The plans of everything that an effect needs."""
+    if isinstance(effect, HostCall):
+        return (*effect.args, *effect.kwargs.values())
+    return effect.values
+
+
+def parts_of(plan: object) -> tuple[object, ...]:
+    """The plans of which another one is made."""
+    if isinstance(plan, Text):
+        return tuple(part.value for part in plan.parts if isinstance(part, Piece))
+    if isinstance(plan, Built):
+        return (*plan.items, *(p for _, p in plan.attributes))
+    return ()
+
+
+def refs_in_plan(plan: object) -> list[Ref]:
+    """All graph values that a plan needs."""
+    own = [plan] if isinstance(plan, Ref) else []
+    return [*own, *(ref for part in parts_of(plan) for ref in refs_in_plan(part))]
+
+
 _ATOMS = (type, types.ModuleType, enum.Enum, types.BuiltinFunctionType, torch.Generator)
 
 
 class OutputPlanner:
-    """Plans one return value; shared objects give the same plan object.
+    """Plans the return value and the effects; shared objects give the same plan object.
+
+    Args:
+        session: the recording.
+        is_trial: only find out what the plan would be now: failures do not stop the trace.
 
     Attributes:
-        is_fresh: so far no tensor of the graph that leaves is a view or was written in place.
+        failure: what could not be planned, `None` so far.
     """
 
-    def __init__(self, session: Session) -> None:
-        self.is_fresh = True
+    def __init__(self, session: Session, *, is_trial: bool = False) -> None:
+        self.failure: str | None = None
+        self._is_trial = is_trial
         self._session = session
         self._plans: dict[int, object] = {}
         self._open: set[int] = set()
@@ -78,10 +108,13 @@ class OutputPlanner:
             ref = self._session.tape.ref_of(value)
             if ref is None:
                 self._stop("a tensor of unknown origin")
-            self.is_fresh &= not (value._is_view() or _was_written(value))
             return ref
         if type(value) in SCALARS:
             return Constant(value)
+        if is_symbolic(value):
+            return self._number(value)
+        if type(value) is Text:
+            return value
         source = self._session.heap.source_of(value)
         if source is not None:
             return Loaded(source)
@@ -95,9 +128,14 @@ class OutputPlanner:
             self._open.discard(id(value))
         return self._plans[id(value)]
 
-    def plan_store(self, store: Store) -> Store:
-        """Return the store with plans in place of its values."""
-        return replace(store, values=tuple(map(self.plan, store.values)))
+    def plan_effect(self, effect: Effect) -> Effect:
+        """Return a store with plans in place of its values; a host call has them already."""
+        if not isinstance(effect, Store):
+            return effect
+        values = tuple(map(self.plan, effect.values))
+        is_varying = is_symbolic(effect.key)
+        key = self._session.numbers.use(effect.key) if is_varying else effect.key
+        return replace(effect, key=key, values=values)
 
     def _build(self, value: Any) -> object:
         cls = type(value)
@@ -114,7 +152,7 @@ class OutputPlanner:
         attributes = self._attributes(value)
         if is_a(value, dict) and _has_builtin_iteration(cls, dict, OrderedDict):
             extra = value.default_factory if is_a(value, defaultdict) else None
-            keys = tuple(dict.keys(value))
+            keys = tuple(map(self._session.numbers.fix, dict.keys(value)))
             if not all(self._is_key(k) for k in keys):
                 return self._stop("a dict with keys made in the run")
             items = tuple(self.plan(v) for v in dict.values(value))
@@ -126,6 +164,11 @@ class OutputPlanner:
         if _is_plain_object(cls):
             return Built(cls, None, (), attributes)
         return self._stop(f"a {cls.__qualname__} made in the run")
+
+    def _number(self, value: Any) -> object:
+        if is_made(value):
+            return Ref(value.source.index)
+        return Loaded(self._session.numbers.use(value))
 
     def _known(self, function: object) -> object:
         if self._session.heap.source_of(function) is not None:
@@ -152,12 +195,49 @@ class OutputPlanner:
         return tuple(found)
 
     def _stop(self, what: str) -> object:
-        self._session.stop(Code.ESCAPING_OUTPUT, f"returns {what}")
-        return Constant(None)
+        self.failure = self.failure or what
+        if not self._is_trial:
+            self._session.stop(Code.ESCAPING_OUTPUT, f"returns {what}")
+        return Constant(object())  # like nothing else
 
 
-def _was_written(tensor: torch.Tensor) -> bool:
-    return not tensor.is_inference() and tensor._version > 0
+def plan_now(session: Session, value: object) -> object:
+    """Return the plan of `value` as it is at this moment of the run."""
+    with session.own_work():
+        return OutputPlanner(session, is_trial=True).plan(value)
+
+
+def same_plan(one: object, other: object) -> bool:
+    """Whether two plans of one recording make the same content."""
+    pairs, seen = [(one, other)], set[tuple[int, int]]()
+    while pairs:
+        one, other = pairs.pop()
+        if (id(one), id(other)) in seen:
+            continue
+        seen.add((id(one), id(other)))
+        if isinstance(one, Built) and isinstance(other, Built):
+            names = [name for name, _ in one.attributes]
+            if (
+                (one.cls, one.keys, one.extra) != (other.cls, other.keys, other.extra)
+                or len(one.items) != len(other.items)
+                or names != [name for name, _ in other.attributes]
+            ):
+                return False
+            pairs += zip(one.items, other.items, strict=True)
+            pairs += [(a[1], b[1]) for a, b in zip(one.attributes, other.attributes, strict=True)]
+        elif not _same_leaf(one, other):
+            return False
+    return True
+
+
+def _same_leaf(one: object, other: object) -> bool:
+    if isinstance(one, Constant) and isinstance(other, Constant):
+        if type(one.value) is type(other.value) and type(one.value) in SCALARS:
+            return repr(one.value) == repr(other.value)  # tells -0.0 from 0.0, knows NaN again
+        return one.value is other.value
+    if isinstance(one, Loaded) and isinstance(other, Loaded):
+        return one.source is other.source
+    return type(one) is type(other) and one == other
 
 
 def _has_builtin_iteration(cls: type, *bases: type) -> bool:

@@ -17,9 +17,9 @@ from janus_lite import config
 from janus_lite.errors import Code
 from janus_lite.record import calls, syntax
 from janus_lite.record.audit import Audit
-from janus_lite.record.effects import Store
+from janus_lite.record.effects import Effect
 from janus_lite.record.hooks import TWINS
-from janus_lite.record.outputs import OutputPlanner
+from janus_lite.record.outputs import OutputPlanner, plan_now
 from janus_lite.record.session import Session, enter
 from janus_lite.record.source import Argument, Keyword
 from janus_lite.record.tape import DispatchMode, FunctionMode
@@ -41,8 +41,8 @@ def record(
         kwargs: keyword arguments.
         owner: the module whose class provides the function as `forward`, when it is one; the
             function is then looked up on the class again, so that a patched class is noticed.
-        relaxed: places (as printed by their source) where another object of the same class may
-            stand from now on.
+        relaxed: places (as printed by their source) where another object of the same class, or
+            another number, may stand from now on.
 
     Returns:
         The user's result and the trace; `trace.reason` says why it cannot be replayed.
@@ -50,11 +50,11 @@ def record(
     Raises:
         BaseException: whatever the user's function raises, unchanged; its trace is dropped.
     """
-    session = Session(TWINS, calls.call, syntax.iterate, syntax.store_item, relaxed)
-    for index, value in enumerate(args):
-        session.heap.mark(value, Argument(index))
-    for name, value in kwargs.items():
-        session.heap.mark(value, Keyword(name))
+    session = Session(TWINS, calls.call, syntax.iterate, syntax.store_item, plan_now, relaxed)
+    heap = session.heap
+    args = tuple(heap.read(value, Argument(index)) for index, value in enumerate(args))
+    kwargs = {name: heap.read(value, Keyword(name)) for name, value in kwargs.items()}
+    result: Any = None
     started = time.perf_counter()
     outer = enter(session)
     try:
@@ -67,10 +67,13 @@ def record(
         ):
             result = _run(session, function, args, kwargs, owner)
         enter(outer)
-        return result, _finish(session, result, time.perf_counter() - started)
+        trace = _finish(session, result, time.perf_counter() - started)
     finally:
         enter(outer)
         session.release()
+        del args, kwargs  # may hold numbers that must not outlive the run
+        result = session.numbers.settle(result)
+    return result, trace
 
 
 @contextlib.contextmanager
@@ -96,15 +99,15 @@ def _net(session: Session) -> contextlib.AbstractContextManager[None]:
 
 
 def _finish(session: Session, result: object, seconds: float) -> Trace:
-    """Plan the output and the stores; a bug of ours here must not cost the user's result."""
+    """Plan the output and the effects; a bug of ours here must not cost the user's result."""
     output: object = None
-    stores: tuple[Store, ...] = ()
-    planner = OutputPlanner(session)
+    effects: tuple[Effect, ...] = ()
     try:
         session.finish()
         if not session.is_stopped:
+            planner = OutputPlanner(session)
             output = planner.plan(result)
-            stores = tuple(map(planner.plan_store, session.writes.stores))
+            effects = tuple(map(planner.plan_effect, session.writes.effects))
     except Exception as error:
         session.stop(Code.INTERNAL, f"planning the output: {type(error).__name__}: {error}")
     tape = session.tape
@@ -113,8 +116,8 @@ def _finish(session: Session, result: object, seconds: float) -> Trace:
         inputs=tuple(tape.inputs),
         operations=tuple(tape.operations),
         output=output,
-        stores=stores,
-        is_fresh=planner.is_fresh,
+        effects=effects,
+        numbers=session.numbers.used,
         reason=session.reason,
         seconds=seconds,
         examples=tuple(tape.examples),

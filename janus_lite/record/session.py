@@ -11,13 +11,12 @@ from functools import cache, partial
 from types import CodeType, FrameType, FunctionType
 from typing import Any
 
-from janus_lite import errors
 from janus_lite.errors import Code, Reason, Site
-from janus_lite.record import source, trace
 from janus_lite.record.audit import is_library_file
 from janus_lite.record.effects import Store, StoreKind, WriteLog
 from janus_lite.record.heap import Heap
 from janus_lite.record.instrument import NotInstrumentable, Twin, TwinCache
+from janus_lite.record.scalars import Numbers
 from janus_lite.record.tape import Tape
 
 # Torch asks these files, for every operator under a dispatch mode, who shall run it.
@@ -35,7 +34,8 @@ def _is_weakref_callback(code: CodeType) -> bool:
 @cache
 def _generated_codes() -> frozenset[int]:
     """Code that `dataclass` generated for this package's own events."""
-    modules = (errors, source, trace)
+    package = __package__.partition(".")[0]
+    modules = [m for name, m in sys.modules.items() if name.partition(".")[0] == package]
     classes = [c for m in modules for c in vars(m).values() if isinstance(c, type)]
     functions = [f for c in classes for f in vars(c).values() if isinstance(f, FunctionType)]
     return frozenset(id(f.__code__) for f in functions if f.__code__.co_filename == "<string>")
@@ -52,8 +52,9 @@ class Session:
         twins: the process-wide cache of instrumented code.
         call: runs a call of the user's program (`calls.call`).
         iterate: prepares an iterable of the user's program (`syntax.iterate`).
-        relaxed: places where another object of the same class may stand.
+        relaxed: places where another object of the same class, or another number, may stand.
         store_item: does an item assignment of the user's program (`syntax.store_item`).
+        plan_now: plans a value as it is at this moment (`outputs.plan_now`).
 
     Attributes:
         leaves: how many declared leaves are running, one inside the other.
@@ -67,12 +68,14 @@ class Session:
         call: Callable[..., Any],
         iterate: Callable[..., Any],
         store_item: Callable[..., Any],
+        plan_now: Callable[..., object],
         relaxed: frozenset[str] = frozenset(),
     ) -> None:
         self.twins = twins
         self.call: Callable[..., Any] = partial(call, self)
         self.iterate: Callable[..., Any] = partial(iterate, self)
         self.store_item: Callable[..., Any] = partial(store_item, self)
+        self.plan_now: Callable[..., object] = partial(plan_now, self)
         self.leaves = 0
         self.opaque = 0
         self.open_variables: dict[ContextVar[Any], int] = {}
@@ -84,8 +87,17 @@ class Session:
         self._fresh_functions: dict[int, FunctionType] = {}
         self._noted_functions: set[int] = set()
         self._first: Site | None = None  # the speculated function itself, until a line of it runs
+        self.numbers = Numbers(
+            lambda source, value: self.heap.assume_equal(source, value),
+            lambda source, cls: self.heap.assume_class(source, cls),
+            lambda function, operands, result: self.tape.operate(function, operands, result),
+        )
         self.tape = Tape(
-            self.stop, self.site, self._module, lambda value: self.heap.snapshot(value)
+            self.stop,
+            self.site,
+            self._module,
+            lambda value: self.heap.snapshot(value),
+            self.numbers,
         )
         self.writes = WriteLog()
         self.heap = Heap(
@@ -94,6 +106,7 @@ class Session:
             self.site,
             self.stop,
             self.writes,
+            self.numbers,
             relaxed,
         )
 
@@ -136,11 +149,14 @@ class Session:
         assert source is not None
         if self.opaque:
             self.stop(Code.OUTSIDE_WRITE, f"writes `{source}` inside an autograd.Function")
-        self.writes.add(Store(kind, source, key, values, self.site()))
+        early = tuple(map(self.plan_now, values))
+        position = len(self.tape.operations)
+        self.writes.add(Store(kind, source, key, values, self.site(), position, early))
 
     def finish(self) -> None:
         """Stop when the run left something changed behind."""
         self.tape.finish()
+        self.heap.note_aliasing()
         for variable, depth in self.open_variables.items():
             if depth:
                 self.stop(Code.OUTSIDE_WRITE, f"sets the context variable `{variable.name}`")
@@ -155,6 +171,10 @@ class Session:
     def own_work(self) -> OwnWork:
         """A `with` block in which any library code may run: ours, or all it reads is noted."""
         return OwnWork(self)
+
+    def aside(self) -> Aside:
+        """A `with` block that runs for real and leaves no trace: a replay does it otherwise."""
+        return Aside(self)
 
     # -------------------------------------------------------------- functions
 
@@ -223,6 +243,24 @@ class OwnWork:
 
     def __exit__(self, *exception: object) -> None:
         self._session._own_work -= 1
+
+
+class Aside(OwnWork):
+    """See `Session.aside`."""
+
+    __slots__ = ("_was_unrecorded",)
+
+    def __enter__(self) -> None:
+        super().__enter__()
+        tape = self._session.tape
+        self._was_unrecorded, tape.is_unrecorded = tape.is_unrecorded, True
+        tape.depth += 1
+
+    def __exit__(self, *exception: object) -> None:
+        tape = self._session.tape
+        tape.depth -= 1
+        tape.is_unrecorded = self._was_unrecorded
+        super().__exit__(*exception)
 
 
 class _Current(threading.local):

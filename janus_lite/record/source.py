@@ -8,6 +8,7 @@ code.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -162,3 +163,55 @@ class Answer(Step):
 
     def __str__(self) -> str:
         return f"{self.owner}(...)"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Made(Source):
+    """A number that an operation of the graph gives: `loss.item()`, and what is computed of it.
+
+    Attributes:
+        index: of the graph value.
+    """
+
+    index: int
+
+    @property
+    def is_pinned(self) -> bool:
+        """Never: every run makes its own."""
+        return False
+
+    def __str__(self) -> str:
+        return f"v{self.index}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Computed(Source):
+    """A number that Python computed from varying numbers: `self.step + 1`, `round(lr, 3)`.
+
+    Attributes:
+        function: pure function of numbers.
+        symbol: its operator, or its name.
+        operands: sources and plain numbers.
+    """
+
+    function: Callable[..., Any]
+    symbol: str
+    operands: tuple[object, ...]
+
+    @property
+    def is_pinned(self) -> bool:
+        """Whether every operand is."""
+        return all(o.is_pinned for o in self.operands if isinstance(o, Source))
+
+    @property
+    def is_operator(self) -> bool:
+        """Whether `symbol` is an operator rather than a name."""
+        return not self.symbol[0].isalpha()
+
+    def __str__(self) -> str:
+        texts = [str(o) if isinstance(o, Source) else repr(o) for o in self.operands]
+        if not self.is_operator:
+            return f"{self.symbol}({', '.join(texts)})"
+        if len(texts) == 1:
+            return f"{self.symbol}{texts[0]}"
+        return f"({texts[0]} {self.symbol} {texts[1]})"

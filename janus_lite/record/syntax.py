@@ -6,6 +6,8 @@ that user classes define in Python run as twins.
 
 from __future__ import annotations
 
+import datetime
+import decimal
 import operator
 import types
 from collections import OrderedDict, defaultdict, deque
@@ -13,16 +15,18 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
 
+import numpy as np
 import torch
 
 from janus_lite.errors import Code
-from janus_lite.record import attributes
+from janus_lite.record import attributes, containers
 from janus_lite.record.audit import is_library_file
 from janus_lite.record.contracts import RUN_LOCAL_TYPES, VALUE_TYPES
-from janus_lite.record.effects import StoreKind
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.kinds import is_a
+from janus_lite.record.scalars import is_number, is_symbolic
 from janus_lite.record.session import Session
+from janus_lite.record.source import Source
 
 _BINARY: dict[str, tuple[Callable[..., Any], str, str]] = {
     "+": (operator.add, "__add__", "__radd__"),
@@ -76,11 +80,19 @@ _TENSOR_METHODS: dict[str, types.FunctionType] = {
 _PLAIN = (*VALUE_TYPES, *RUN_LOCAL_TYPES)
 _SEQUENCES = (list, tuple, deque)
 _CONTAINERS = (*_SEQUENCES, dict, set, frozenset)
+# Objects of C classes that never change.
+_NUMPY_SCALAR: type = np.generic
+_UNCHANGING = (decimal.Decimal, datetime.date, datetime.datetime, datetime.time, datetime.timedelta)
 _MISSING = object()
 
 
 def _is_plain(value: object) -> bool:
-    return type(value) in SCALARS or is_a(value, torch.Tensor) or type(value) in _PLAIN
+    return (
+        type(value) in SCALARS
+        or is_a(value, torch.Tensor)
+        or type(value) in _PLAIN
+        or is_symbolic(value)
+    )
 
 
 def _python_method(session: Session, value: object, name: str) -> types.FunctionType | None:
@@ -96,7 +108,18 @@ def _python_method(session: Session, value: object, name: str) -> types.Function
 def binary(session: Session, symbol: str, left: Any, right: Any) -> Any:
     """`left <symbol> right`."""
     function, name, reflected = _BINARY[symbol]
+    if is_symbolic(left) or is_symbolic(right):
+        if is_number(left) and is_number(right):
+            return session.numbers.compute(symbol, function, left, right)
+        left, right = _fixed_beside(session, left, right)
     return _dispatch(session, function, name, reflected, left, right)
+
+
+def _fixed_beside(session: Session, left: Any, right: Any) -> tuple[Any, Any]:
+    """Both operands; a varying number is fixed unless a tensor takes it."""
+    if is_a(left, torch.Tensor) or is_a(right, torch.Tensor):
+        return left, right
+    return session.numbers.fix(left), session.numbers.fix(right)
 
 
 def inplace(session: Session, symbol: str, left: Any, right: Any) -> Any:
@@ -113,16 +136,30 @@ def inplace(session: Session, symbol: str, left: Any, right: Any) -> Any:
         return binary(session, symbol, left, right) if result is NotImplemented else result
     if hasattr(type(left), name):
         source = session.heap.source_of(left)
-        if source is not None:
+        if source is None:
+            session.heap.snapshot(right)
+            return function(left, right)
+        method_name = containers.IN_PLACE.get((type(left), symbol))
+        if method_name is None or not _suits(left, right):
             session.stop(Code.OUTSIDE_WRITE, f"`{source} {symbol}= ...` changes an outside object")
-        session.heap.snapshot(right)
-        return function(left, right)
+            return function(left, right)
+        session.call(getattr(left, method_name), (right,), {})
+        return left
     return binary(session, symbol, left, right)
+
+
+def _suits(left: Any, right: Any) -> bool:
+    """Whether `left <op>= right` is what the method does: sets are stricter as operators."""
+    return not is_a(left, set) or is_a(right, set | frozenset)
 
 
 def compare(session: Session, symbol: str, left: Any, right: Any) -> Any:
     """`left <symbol> right` for the six rich comparisons."""
     function, name, reflected = _COMPARE[symbol]
+    if is_symbolic(left) or is_symbolic(right):
+        if is_number(left) and is_number(right):
+            return session.numbers.compute(symbol, function, left, right)
+        left, right = _fixed_beside(session, left, right)
     return _dispatch(session, function, name, reflected, left, right)
 
 
@@ -139,11 +176,7 @@ def _dispatch(
     first = (_python_method(session, left, name), left, right)
     second = (_python_method(session, right, reflected), right, left)
     if first[0] is None and second[0] is None:
-        if name in {"__eq__", "__ne__"}:
-            session.heap.compare_identity(left, right)
-        session.heap.snapshot(left)
-        session.heap.snapshot(right)
-        return function(left, right)
+        return _c_operation(session, function, name, left, right)
     attempts = [first, second] if type(left) is not type(right) else [first]
     if type(right) is not type(left) and issubclass(type(right), type(left)):
         attempts.reverse()
@@ -163,6 +196,41 @@ def _dispatch(
     return function(left, right)  # raises what Python raises
 
 
+def _c_operation(
+    session: Session, function: Callable[..., Any], name: str, left: Any, right: Any
+) -> Any:
+    """An operator that only C code carries out, with operands that are not all plain."""
+    if name in {"__eq__", "__ne__"}:
+        session.heap.compare_identity(left, right)
+    by_identity = name in {"__eq__", "__ne__"} or not is_a(left, str | bytes)
+    for value in (left, right):
+        if not _is_settled(session, value, by_identity=by_identity):
+            kind = type(value).__qualname__
+            session.stop(Code.UNKNOWN_OBJECT, f"`{name}` of a {kind}, which C code reads")
+    return function(left, right)
+
+
+def _is_settled(session: Session, value: Any, *, by_identity: bool) -> bool:
+    """Whether the guards cover what an operator of C code reads of `value`.
+
+    An object whose class keeps `object`'s equality has only its identity, which is covered; as text
+    it would show its address.
+    """
+    if session.heap.snapshot(value) or type(value) in _UNCHANGING or is_a(value, _NUMPY_SCALAR):
+        return True
+    if is_a(value, _CONTAINERS):
+        elements = dict.values(value) if is_a(value, dict) else tuple(value)
+        return all(_is_settled(session, e, by_identity=by_identity) for e in elements)
+    if by_identity and (_has_only_identity(type(value)) or is_a(value, types.MethodType)):
+        return True
+    return session.heap.source_of(value) is None and by_identity
+
+
+def _has_only_identity(cls: type) -> bool:
+    method: object = cls.__eq__
+    return method is object.__eq__ or is_a(method, types.FunctionType)
+
+
 def _plain_operation(
     session: Session, function: Callable[..., Any], name: str, reflected: str, left: Any, right: Any
 ) -> Any:
@@ -177,6 +245,8 @@ def _plain_operation(
 def unary(session: Session, symbol: str, value: Any) -> Any:
     """`<symbol> value`."""
     function, name = _UNARY[symbol]
+    if is_symbolic(value):
+        return session.numbers.compute(symbol, function, value)
     if (method := _python_method(session, value, name)) is not None:
         return session.call(method, (value,), {})
     return function(value)
@@ -184,6 +254,8 @@ def unary(session: Session, symbol: str, value: Any) -> Any:
 
 def identical(session: Session, left: object, right: object) -> bool:
     """`left is right`."""
+    if is_number(left) and is_number(right) and left is not right:
+        left, right = session.numbers.fix(left), session.numbers.fix(right)
     session.heap.compare_identity(left, right)
     return left is right
 
@@ -192,6 +264,7 @@ def contains(session: Session, item: Any, container: Any) -> bool:
     """`item in container`."""
     if is_a(container, torch.Tensor):
         return bool(session.call(type(container).__contains__, (container, item), {}))
+    item = session.numbers.fixed(item)
     if (method := _python_method(session, container, "__contains__")) is not None:
         return test(session, session.call(method, (container, item), {}))
     source = session.heap.source_of(container)
@@ -223,6 +296,9 @@ def _note_key(session: Session, key: object) -> None:
 
 def load_item(session: Session, owner: Any, key: Any) -> Any:
     """`owner[key]`."""
+    if is_a(owner, torch.Tensor):
+        return owner[key]
+    key = session.numbers.fixed(key)
     if _is_plain(owner):
         return owner[key]
     if is_a(owner, type):
@@ -235,18 +311,25 @@ def load_item(session: Session, owner: Any, key: Any) -> Any:
             return _default_item(session, owner, key)
         return owner[key]
     if is_a(owner, dict):
-        _note_key(session, key)
-        session.heap.entry(source, owner, key)
-        if is_a(owner, defaultdict) and key not in owner:
-            session.stop(Code.OUTSIDE_WRITE, f"adds {key!r} to `{source}`")
-    elif is_a(owner, list | tuple) and type(key) is int:
-        session.heap.element(owner, key) if -len(owner) <= key < len(owner) else (
-            session.heap.length(owner)
-        )
-    elif is_a(owner, _SEQUENCES):
+        return _load_entry(session, source, owner, key)
+    if is_a(owner, list | tuple) and type(key) is int and -len(owner) <= key < len(owner):
+        return session.heap.element(owner, key)
+    if is_a(owner, _SEQUENCES):
         session.heap.content(source, owner)
     else:
         session.stop(Code.UNKNOWN_OBJECT, f"an item of a {type(owner).__qualname__}")
+    return owner[key]
+
+
+def _load_entry(session: Session, source: Source, owner: dict[Any, Any], key: Any) -> Any:
+    _note_key(session, key)
+    if type(owner) is dict and key in owner:
+        return session.heap.read_entry(source, owner, key)
+    session.heap.entry(source, owner, key)
+    if type(owner) is defaultdict and key not in owner and owner.default_factory:
+        value = session.call(owner.default_factory, (), {})
+        store_item(session, value, owner, key)
+        return value
     return owner[key]
 
 
@@ -275,35 +358,27 @@ def store_item(session: Session, value: Any, owner: Any, key: Any) -> None:
     elif (method := _python_method(session, owner, "__setitem__")) is not None:
         session.call(method, (owner, key, value), {})
     else:
-        _log_item(session, owner, key, value)
+        if type(owner) is not dict or session.heap.source_of(owner) is None:
+            key = session.numbers.fixed(key)
+        key = session.numbers.fix_made(key)
+        if session.heap.source_of(owner) is not None:
+            if not is_a(key, slice) and not is_symbolic(key):
+                _note_key(session, key)
+            containers.store_item(session, owner, key, value)
         owner[key] = value
-
-
-def _log_item(session: Session, owner: Any, key: Any, value: Any) -> None:
-    if session.heap.source_of(owner) is None:
-        return
-    is_index = type(owner) is list and type(key) is int and -len(owner) <= key < len(owner)
-    if is_index or type(owner) is dict:
-        _note_key(session, key)
-        session.store(StoreKind.ITEM, owner, key, value)
-        session.writes.written(owner, key)
-    else:
-        _refuse_outside(session, owner, f"[{key!r}] = ...")
 
 
 def delete_item(session: Session, owner: Any, key: Any) -> None:
     """`del owner[key]`."""
+    key = session.numbers.fixed(key)
     if (method := _python_method(session, owner, "__delitem__")) is not None:
         session.call(method, (owner, key), {})
     else:
-        _refuse_outside(session, owner, f"[{key!r}] (deleted)")
+        if session.heap.source_of(owner) is not None:
+            if not is_a(key, slice):
+                _note_key(session, key)
+            containers.delete_item(session, owner, key)
         del owner[key]
-
-
-def _refuse_outside(session: Session, owner: object, what: str) -> None:
-    source = session.heap.source_of(owner)
-    if source is not None:
-        session.stop(Code.OUTSIDE_WRITE, f"writes `{source}{what}`")
 
 
 # ---------------------------------------------------------------------------------- iteration
@@ -362,13 +437,15 @@ def unpack(session: Session, value: Any) -> Any:
     """What may be unpacked in place of `value`; nested sequences are noted too."""
     if is_a(value, torch.Tensor) or not is_a(value, list | tuple):
         return iterate(session, value)
-    source = session.heap.source_of(value)
-    if source is not None:
-        session.heap.snapshot(value)
-    else:
-        for element in value:
-            if is_a(element, list | tuple):
-                session.heap.snapshot(element)
+    if session.heap.source_of(value) is not None:
+        if type(value) not in (list, tuple):
+            session.heap.snapshot(value)
+            return iterate(session, value)
+        session.heap.length(value)
+        value = [session.heap.element(value, index) for index in range(len(value))]
+    for element in value:
+        if is_a(element, list | tuple):
+            session.heap.snapshot(element)
     return iterate(session, value)
 
 
@@ -389,23 +466,30 @@ def spread_mapping(session: Session, value: Any) -> Any:
 def test(session: Session, value: Any) -> bool:
     """`bool(value)`."""
     operand(session, value)
+    if is_symbolic(value):
+        return bool(value)
     for name in ("__bool__", "__len__"):
         if (method := _python_method(session, value, name)) is not None:
             return bool(session.call(method, (value,), {}))
         if not _is_plain(value) and session.heap.class_attribute(type(value), name)[1] is not None:
+            if not is_a(value, _CONTAINERS) and not _is_settled(session, value, by_identity=False):
+                session.stop(Code.UNKNOWN_OBJECT, f"the truth of a {type(value).__qualname__}")
             break
     return bool(value)
 
 
 def operand(session: Session, value: Any) -> Any:
     """Note what Python's own truth test of `value` will read; return `value`."""
-    if is_a(value, _CONTAINERS):
+    if is_symbolic(value):
+        session.numbers.compute("bool", bool, value)
+    elif is_a(value, _CONTAINERS):
         session.heap.length(value)
     return value
 
 
 def formatted(session: Session, value: Any) -> Any:
     """What an f-string may format in place of `value`."""
+    value = session.numbers.fix(value)
     if not _is_plain(value) and not session.heap.snapshot(value):
         for name in ("__format__", "__str__", "__repr__"):
             if (method := _python_method(session, value, name)) is not None:

@@ -8,8 +8,10 @@ operators that no recorded call explains.
 
 from __future__ import annotations
 
+import operator
 import weakref
 from collections.abc import Callable
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
@@ -20,12 +22,14 @@ from janus_lite.errors import Code, Site
 from janus_lite.record import torch_table
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.kinds import is_a
-from janus_lite.record.source import Source
+from janus_lite.record.scalars import NUMBERS, Numbers, is_made, is_symbolic, plain, rebuilt
+from janus_lite.record.source import Made, Source
 from janus_lite.record.torch_table import Treatment
 from janus_lite.record.trace import Input, Operation, OperationKind, Ref, TensorMeta
 from janus_lite.torch_internals import TorchDispatchMode, TorchFunctionMode, is_plain, without_modes
 
 _NORM_TRAINING = 5  # position of `training` in the operators that update running statistics
+Layout = tuple[tuple[int, ...], tuple[int, ...]]
 _HOST_VALUES = (bool, int, float, complex)
 
 
@@ -37,6 +41,7 @@ class Tape:
         site: the user's current line.
         module: path of the module that is running.
         snapshot: notes the content of an outside container that an operation reads.
+        numbers: the numbers that vary.
     """
 
     def __init__(
@@ -45,20 +50,24 @@ class Tape:
         site: Callable[[], Site | None],
         module: Callable[[], str],
         snapshot: Callable[[object], bool],
+        numbers: Numbers,
     ) -> None:
+        self._numbers = numbers
         self._stop = stop
         self._site = site
         self._module = module
         self._snapshot = snapshot
         self._live: dict[int, tuple[weakref.ref[torch.Tensor], Ref]] = {}
         self._input_sources: dict[int, Source] = {}
-        self._outside_storages: set[int] = set()
+        self._outside_storages: dict[int, list[Ref]] = {}
         self._values = 0
-        self._writes = self._mutated = self._draws = self._dynamic = False
+        self._written: dict[Ref, None] = {}
+        self._generators: dict[torch.Generator, None] = {}
+        self._forget_facts()
         self.depth = 0  # > 0 while a recorded call (or a declared leaf) runs
         self.try_depth = 0
         self.is_stopped = False
-        self._is_opaque = False
+        self.is_unrecorded = False  # what runs now is none of the program's operations
         self.inputs: list[Input] = []
         self.examples: list[torch.Tensor] = []
         self.operations: list[Operation] = []
@@ -78,9 +87,10 @@ class Tape:
                 what = f"{source} is a {type(tensor).__name__}, {tensor.layout}"
                 self._stop(Code.UNSUPPORTED_TENSOR, what)
                 return
-            self._outside_storages.add(tensor.untyped_storage()._cdata)
+            storage = tensor.untyped_storage()._cdata
             meta = TensorMeta.of(tensor)
         ref = self._new(tensor)
+        self._outside_storages.setdefault(storage, []).append(ref)
         self._input_sources[id(tensor)] = source
         self.inputs.append(Input(ref, source, meta))
         self.examples.append(tensor)
@@ -102,8 +112,7 @@ class Tape:
         return found[1] if found is not None else None
 
     def _new(self, tensor: torch.Tensor) -> Ref:
-        ref = Ref(self._values)
-        self._values += 1
+        ref = self._next()
         key = id(tensor)
         live = self._live
 
@@ -130,9 +139,12 @@ class Tape:
             kwargs: its keyword arguments.
             runs: what this run calls in its place, when that differs.
         """
-        if self.is_stopped or self._is_opaque:
+        if self.is_stopped or self.is_unrecorded:
             return (runs or target)(*args, **kwargs)
         treatment = torch_table.treatment(target)
+        if self._numbers and not torch_table.takes_numbers(target):
+            args = self._numbers.fixed(args)
+            kwargs = {k: self._numbers.fixed(v) for k, v in kwargs.items()}
         if treatment is Treatment.METADATA:
             return target(*args, **kwargs)
         if treatment is Treatment.AMBIENT:
@@ -142,9 +154,12 @@ class Tape:
             return target(*args, **kwargs)
         encoded_args = tuple(self._encode(a) for a in args)
         encoded_kwargs = {k: self._encode(v) for k, v in kwargs.items()}
-        self._writes = self._mutated = self._draws = self._dynamic = False
+        if self._numbers:
+            args = rebuilt(args, plain)
+            kwargs = {k: rebuilt(v, plain) for k, v in kwargs.items()}
+        self._forget_facts()
         self.depth += 1
-        self._is_opaque = runs is not None
+        self.is_unrecorded = runs is not None
         try:
             result = (runs or target)(*args, **kwargs)
         except Exception as error:
@@ -152,9 +167,10 @@ class Tape:
             raise
         finally:
             self.depth -= 1
-            self._is_opaque = False
+            self.is_unrecorded = False
         if not self.is_stopped:
-            self._append(target, treatment, encoded_args, encoded_kwargs, result)
+            layout = self._view_layout(target, args, result)
+            self._append(target, treatment, encoded_args, encoded_kwargs, result, layout)
         return result
 
     def ambient(self, target: Callable[..., object], args: tuple[object, ...]) -> object:
@@ -172,6 +188,7 @@ class Tape:
         args: tuple[object, ...],
         kwargs: dict[str, object],
         result: object,
+        layout: Layout | None,
     ) -> None:
         kind, expected, output = OperationKind.COMPUTE, None, None
         if _is_host_value(result) or treatment is Treatment.CHECKED:
@@ -181,10 +198,12 @@ class Tape:
                 return
             kind, expected = OperationKind.ASSERT, _frozen(result)
         else:
-            # An operation that hands back a tensor it was given does no work unless it writes.
+            # An operation that hands back a tensor it was given does no work unless it writes; one
+            # that gives nothing back is there for what it does.
             before = self._values
             output = self._decode(result)
-            if before == self._values and not self._mutated and not self._draws:
+            is_idle = before == self._values and result is not None
+            if is_idle and not self._mutated and not self._draws:
                 return
             if self._dynamic:
                 kind, expected = OperationKind.SHAPE, _shapes(result)
@@ -196,13 +215,71 @@ class Tape:
                 output,
                 kind,
                 expected,
-                self._writes,
+                tuple(self._written),
+                self._mutated,
+                self._undoable,
                 self._draws,
+                tuple(self._generators),
                 self.try_depth > 0,
                 self._site(),
                 self._module(),
+                layout,
             )
         )
+
+    # ---------------------------------------------------------------- numbers
+
+    def number(self, result: Any) -> Any:
+        """What the program gets for a number that the last operation gave."""
+        last = self.operations[-1] if self.operations and not self.is_stopped else None
+        if type(result) not in NUMBERS or last is None or last.kind is not OperationKind.ASSERT:
+            return result
+        made = self._next()
+        self.operations[-1] = replace(last, output=made, kind=OperationKind.NUMBER, expected=None)
+        return self._numbers.made(Made(made.index), result)
+
+    def operate(
+        self, function: Callable[..., Any], operands: tuple[Any, ...], result: Any
+    ) -> Made | None:
+        """Record a computation with numbers; of a truth value or a fixed number an assertion."""
+        is_assertion = type(result) is bool or function is operator.pos
+        made = None if is_assertion else self._next()
+        self.operations.append(
+            Operation(
+                function,
+                tuple(self._encode(o) for o in operands),
+                {},
+                made,
+                OperationKind.ASSERT if is_assertion else OperationKind.NUMBER,
+                result if is_assertion else None,
+                is_guarded=self.try_depth > 0,
+                site=self._site(),
+                module=self._module(),
+            )
+        )
+        return None if made is None else Made(made.index)
+
+    def _next(self) -> Ref:
+        ref = Ref(self._values)
+        self._values += 1
+        return ref
+
+    # ---------------------------------------------------------------- encoding
+
+    def _view_layout(
+        self, target: Callable[..., object], args: tuple[object, ...], result: object
+    ) -> Layout | None:
+        """See `Operation.layout`."""
+        if torch.is_grad_enabled() or torch_table.name_of(target) not in torch_table.VIEWS:
+            return None
+        base = args[0]
+        if not (is_a(base, torch.Tensor) and is_a(result, torch.Tensor)) or result is base:
+            return None
+        with without_modes():
+            is_alias = result.untyped_storage()._cdata == base.untyped_storage()._cdata
+            if not is_alias or result.storage_offset() != base.storage_offset():
+                return None
+            return tuple(result.shape), result.stride()
 
     def _encode(self, value: Any) -> object:
         if is_a(value, torch.Tensor):
@@ -213,13 +290,19 @@ class Tape:
             return ref
         if type(value) in SCALARS or issubclass(type(value), np.generic):
             return value
+        if is_symbolic(value):
+            return Ref(value.source.index) if is_made(value) else self._numbers.use(value)
         if is_a(value, list | tuple | dict | slice):
-            self._snapshot(value)
+            self._snapshot(rebuilt(value, plain))
+        return self._encode_parts(value)
+
+    def _encode_parts(self, value: Any) -> object:
         if type(value) is list:
             return [self._encode(v) for v in value]
         if type(value) is tuple:
             return tuple(self._encode(v) for v in value)
         if is_a(value, slice):
+            value = self._numbers.fixed(value)  # decides the result's sizes
             return slice(*(self._encode(v) for v in (value.start, value.stop, value.step)))
         if type(value) is dict:
             return {k: self._encode(v) for k, v in value.items()}
@@ -245,6 +328,13 @@ class Tape:
         self._stop(Code.TENSOR_ESCAPE, f"an operation returned a {type(result).__name__}")
         return None
 
+    def _forget_facts(self) -> None:
+        """Begin to gather what the operators of one call do."""
+        self._mutated = self._draws = self._dynamic = False
+        self._undoable = True
+        self._written.clear()
+        self._generators.clear()
+
     # --------------------------------------------------------------- dispatch
 
     def run(self, operator: Any, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
@@ -255,6 +345,9 @@ class Tape:
         self._observe(operator, facts, args, kwargs)
         if not facts.may_draw:
             return operator(*args, **kwargs)
+        given = [a for a in (*args, *kwargs.values()) if is_a(a, torch.Generator)]
+        self._generators.update(dict.fromkeys(given))
+        self._draws |= bool(given)
         before = torch.get_rng_state()
         result = operator(*args, **kwargs)
         # Dropout with probability 0 is tagged as random and draws nothing.
@@ -278,8 +371,10 @@ class Tape:
             for tensor in target if is_a(target, list | tuple) else (target,):
                 if is_a(tensor, torch.Tensor):
                     self._mutated = True
-                    if tensor.untyped_storage()._cdata in self._outside_storages:
-                        self._writes = True
+                    outside = self._outside_storages.get(tensor.untyped_storage()._cdata, ())
+                    self._written.update(dict.fromkeys(outside))
+                    if tensor.requires_grad and torch.is_grad_enabled():
+                        self._undoable = False  # autograd's history of it changes as well
 
 
 class _Facts:
@@ -323,7 +418,10 @@ def operator_facts(operator: Any) -> _Facts:
         tuple(written),
         schema.name,
         may_draw=torch.Tag.nondeterministic_seeded in tags,
-        is_dynamic=torch.Tag.dynamic_output_shape in tags,
+        # A size may be given as a tensor, which is read as a number on the way.
+        is_dynamic=not tags.isdisjoint(
+            (torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output)
+        ),
     )
 
 

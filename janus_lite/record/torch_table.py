@@ -41,8 +41,28 @@ register_hook register_post_accumulate_grad_hook grad_fn _grad _base _backward_h
 share_memory_ pin_memory __dir__ set_ __cuda_array_interface__ __torch_dispatch__ resize_ apply_
 map_ map2_ _make_subclass _make_wrapper_subclass __iter__ __contains__ is_alias_of backward
 __bool__internal module_load requires_grad_ retain_grad
+detach_ rename_
 """.split()
 _AMBIENT_FUNCTIONS: frozenset[str] = frozenset({"_set_grad_enabled"})
+# What only looks at a tensor in another way, when it need not copy; sizes come from its arguments.
+VIEWS: frozenset[str] = frozenset(
+    """
+    view reshape transpose permute t T mT swapaxes swapdims movedim moveaxis unsqueeze squeeze
+    expand expand_as view_as reshape_as flatten unflatten broadcast_to
+    """.split()
+)
+# Whatever number they get, the sizes of their result are the same.
+_ELEMENTWISE: frozenset[str] = frozenset(
+    """
+    add sub subtract rsub mul multiply div divide true_divide floor_divide remainder fmod pow
+    float_power lerp addcmul addcdiv clamp clip clamp_min clamp_max eq ne lt le gt ge not_equal less
+    less_equal greater greater_equal fill masked_fill where leaky_relu elu celu softplus threshold
+    hardtanh select select_scatter full_like __getitem__ __setitem__
+    __add__ __sub__ __mul__ __truediv__ __div__ __floordiv__ __mod__ __pow__ __radd__ __rsub__
+    __rmul__ __rtruediv__ __rfloordiv__ __rmod__ __rpow__ __rdiv__ __iadd__ __isub__ __imul__
+    __itruediv__ __idiv__ __ifloordiv__ __imod__ __ipow__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__
+    """.split()
+)
 NORMS_WITH_STATISTICS: frozenset[str] = frozenset(
     {"aten::native_batch_norm", "aten::cudnn_batch_norm", "aten::miopen_batch_norm"}
 )
@@ -64,6 +84,17 @@ def treatment(target: Callable[..., object]) -> Treatment:
     if name in _AMBIENT_FUNCTIONS:
         return Treatment.AMBIENT
     return Treatment.OPERATION
+
+
+@lru_cache(maxsize=4096)
+def takes_numbers(target: Callable[..., object]) -> bool:
+    """Whether the operation is the same for any number of the same class."""
+    if treatment(target) is not Treatment.OPERATION:
+        return False
+    name = name_of(target)
+    if not (name.startswith("__") and name.endswith("__")):
+        name = name.removeprefix("_foreach_").removesuffix("_")
+    return name in _ELEMENTWISE
 
 
 def name_of(target: Callable[..., object]) -> str:

@@ -9,7 +9,7 @@ from enum import Enum, auto
 import torch
 
 from janus_lite.errors import Reason, Site
-from janus_lite.record.effects import Store
+from janus_lite.record.effects import Effect
 from janus_lite.record.source import Source
 
 
@@ -26,6 +26,7 @@ class ReadKind(Enum):
     KEYS = auto()  # a dict's keys, in order
     MEMBERS = auto()  # a set of plain values
     SAME = auto()  # two sources are (or are not) one object
+    DISTINCT = auto()  # several sources are as many objects
     INSTANCE_DICT = auto()  # an object still has the same `__dict__`
     MRO = auto()  # a class still has the same bases
     FUNCTION = auto()  # a function still has the same code and defaults
@@ -40,8 +41,8 @@ class Read:
         kind: how to check it.
         source: where it was read.
         expected: what was found; its meaning depends on the kind.
-        key: the key of an `ABSENT` read, the other source of a `SAME` read, the arguments of a
-            `RECALL`.
+        key: the key of an `ABSENT` read, the other source of a `SAME` read, all sources of a
+            `DISTINCT` one, the arguments of a `RECALL`.
         site: line of the user's program that read it.
     """
 
@@ -115,6 +116,7 @@ class OperationKind(Enum):
     COMPUTE = auto()
     AMBIENT = auto()  # changes torch's state for the operations after it (grad mode, autocast)
     ASSERT = auto()  # its host value decided what the program did: compared on replay
+    NUMBER = auto()  # gives a Python number that later operations use
     SHAPE = auto()  # data decides its output's shape: the shape is compared on replay
 
 
@@ -124,16 +126,22 @@ class Operation:
 
     Attributes:
         target: the callable, at the level of torch's C builtins where possible.
-        args: positional arguments; tensors are `Ref`s inside lists, tuples, dicts and slices.
+        args: positional arguments; tensors are `Ref`s inside lists, tuples, dicts and slices,
+            varying numbers are `Source`s.
         kwargs: keyword arguments, likewise.
         output: the result's structure with `Ref`s for tensors, `None` for no result.
         kind: see `OperationKind`.
         expected: the host value (`ASSERT`) or the output's shapes (`SHAPE`).
-        writes_outside: it changed the bytes of an outside tensor.
-        draws: it drew random numbers from torch's generator.
+        written: outside tensors whose bytes it changed.
+        mutates: it changed some tensor in place.
+        is_undoable: what it changed can be put back: bytes, but no autograd history.
+        draws: it drew random numbers.
+        generators: generators of the program that it drew from, besides torch's own.
         is_guarded: it ran inside a `try` of the user's program.
         site: line of the user's program.
         module: path of the `nn.Module` that ran it, `""` at the top.
+        layout: sizes and strides of a result that is a view of the first argument with the same
+            offset, recorded while gradients are off.
     """
 
     target: Callable[..., object]
@@ -142,11 +150,15 @@ class Operation:
     output: object
     kind: OperationKind = OperationKind.COMPUTE
     expected: object = None
-    writes_outside: bool = False
+    written: tuple[Ref, ...] = ()
+    mutates: bool = False
+    is_undoable: bool = True
     draws: bool = False
+    generators: tuple[torch.Generator, ...] = ()
     is_guarded: bool = False
     site: Site | None = None
     module: str = ""
+    layout: tuple[tuple[int, ...], tuple[int, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -158,8 +170,8 @@ class Trace:
         inputs: outside tensors.
         operations: torch calls in program order.
         output: plan that rebuilds the return value.
-        stores: stores into outside objects, with planned values, in program order.
-        is_fresh: no tensor that leaves is a view of another one or was written in place.
+        effects: stores into outside objects and host calls, planned, in program order.
+        numbers: sources of varying numbers that operations, effects and output use.
         reason: why the run cannot be replayed, `None` when it can.
         seconds: how long the run took.
     """
@@ -168,8 +180,21 @@ class Trace:
     inputs: tuple[Input, ...]
     operations: tuple[Operation, ...]
     output: object = None
-    stores: tuple[Store, ...] = ()
-    is_fresh: bool = False
+    effects: tuple[Effect, ...] = ()
+    numbers: tuple[Source, ...] = ()
     reason: Reason | None = None
     seconds: float = 0.0
     examples: tuple[torch.Tensor, ...] = field(default=(), repr=False)
+
+
+def refs_in(value: object) -> list[Ref]:
+    """All graph values in an operand."""
+    if isinstance(value, Ref):
+        return [value]
+    if isinstance(value, list | tuple):
+        return [r for v in value for r in refs_in(v)]
+    if isinstance(value, dict):
+        return [r for v in value.values() for r in refs_in(v)]
+    if isinstance(value, slice):
+        return refs_in((value.start, value.stop, value.step))
+    return []

@@ -2,32 +2,16 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 import torch
 
-from janus_lite.torch_internals import (
-    below_autograd,
-    dispatch_mode_depth,
-    function_mode_depth,
-    is_tracing,
-    is_within_forward_ad,
-)
-
-_NOTHING: AbstractContextManager[object] = nullcontext()
+from janus_lite.torch_internals import dispatch_mode_depth, function_mode_depth, is_tracing
 
 
 def modes_are_off() -> bool:  # hot
     """Whether no torch function mode, dispatch mode or tracer of anybody is active."""
     return not (function_mode_depth() or dispatch_mode_depth() or is_tracing())
-
-
-def without_autograd() -> AbstractContextManager[object]:  # hot
-    """A block whose operations skip autograd's layer of dispatch, where it has nothing to do."""
-    if below_autograd is None or is_within_forward_ad():
-        return _NOTHING
-    return below_autograd()
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +51,8 @@ def restore(state: AmbientState) -> None:
     torch._C._set_grad_enabled(state.grad)
     torch.set_autocast_cache_enabled(state.cache)
     while _nesting() > state.nesting:
-        torch.autocast_decrement_nesting()
+        if torch.autocast_decrement_nesting() == 0:
+            torch.clear_autocast_cache()  # as leaving the last block does: weights may change now
     for device, is_enabled, dtype in state.autocast:
         torch.set_autocast_enabled(device, is_enabled)
         torch.set_autocast_dtype(device, dtype)

@@ -17,10 +17,11 @@ import torch
 from torch import fx
 
 from janus_lite.errors import BackendError
-from janus_lite.program.generalize import Program, is_assertion
+from janus_lite.program.effects import is_assertion
+from janus_lite.program.generalize import Program
 from janus_lite.record.torch_table import name_of
-from janus_lite.record.trace import Operation, Ref
-from janus_lite.runtime.emit import foreign_outputs
+from janus_lite.record.trace import Operation, OperationKind, Ref
+from janus_lite.runtime.commit import foreign_outputs
 
 Backend = Callable[[fx.GraphModule, Sequence[torch.Tensor]], Callable[..., Any]]
 NATIVE = frozenset({"auto", "eager"})
@@ -53,18 +54,24 @@ def compile_graph(
 
     Args:
         backend: the compile function.
-        program: must have no assertions: a foreign graph cannot leave in the middle.
+        program: must have no assertions, nor effects between changes of outside tensors: a foreign
+            graph cannot leave in the middle.
         examples: the recorded inputs.
 
     Returns:
         A callable from the inputs to the values of `foreign_outputs(program)` that are not inputs.
 
     Raises:
-        BackendError: the program tests host values inside the graph.
+        BackendError: the program tests host values inside the graph, or mixes it with effects.
         Exception: whatever the backend raises.
     """
     if any(is_assertion(o) for o in program.operations):
         raise BackendError("the program decides on tensor values; only 'eager' can run that")
+    if program.numbers or any(o.kind is OperationKind.NUMBER for o in program.operations):
+        raise BackendError("a Python number varies; only 'eager' takes it as an input")
+    if program.effects and program.writes_outside:
+        found = "the program changes outside objects and tensors; only 'eager' keeps their order"
+        raise BackendError(found)
     module = to_graph_module(program)
     compiled = backend(module, list(examples))
 

@@ -15,6 +15,7 @@ from janus_lite.record.source import (
     Answer,
     Argument,
     CellContents,
+    Computed,
     Element,
     Entry,
     Field,
@@ -26,7 +27,16 @@ from janus_lite.record.source import (
     Step,
 )
 from janus_lite.record.trace import Read, ReadKind, TensorMeta
-from janus_lite.runtime.guards import ABSENT, LOOKUP_ERRORS, SINGLETONS, is_cell, is_empty, typed
+from janus_lite.runtime.guards import (
+    ABSENT,
+    COMPARED_ANSWERS,
+    LOOKUP_ERRORS,
+    SINGLETONS,
+    TOLD_BY_TEXT,
+    is_cell,
+    is_empty,
+    typed,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +54,8 @@ def value_at(source: Source, call: Call = _NO_CALL) -> object:
     """Read what stands at a source.
 
     Raises:
-        KeyError, IndexError, AttributeError, TypeError, ValueError: the place is gone; a missing
-            dict entry gives `ABSENT` instead.
+        LookupError, AttributeError, TypeError, ValueError, ArithmeticError: the place is gone, or
+            a computation fails; a missing dict entry gives `ABSENT` instead.
     """
     if isinstance(source, Pinned):
         return source.value
@@ -53,9 +63,15 @@ def value_at(source: Source, call: Call = _NO_CALL) -> object:
         return call.args[source.index]
     if isinstance(source, Keyword):
         return (call.kwargs or {})[source.name]
+    if isinstance(source, Computed):
+        return source.function(*(_operand(o, call) for o in source.operands))
     assert isinstance(source, Step)
     owner: Any = value_at(source.owner, call)
     return _STEPS[type(source)](owner, source)
+
+
+def _operand(operand: object, call: Call) -> object:
+    return value_at(operand, call) if isinstance(operand, Source) else operand
 
 
 def _entry(owner: Any, source: Any) -> object:
@@ -79,6 +95,9 @@ def holds(read: Read, call: Call = _NO_CALL) -> bool:
     if read.kind is ReadKind.SAME:
         assert isinstance(read.key, Source)
         return (value_at(read.source, call) is value_at(read.key, call)) is read.expected
+    if read.kind is ReadKind.DISTINCT:
+        assert isinstance(read.key, tuple)
+        return len({id(value_at(source, call)) for source in read.key}) == len(read.key)
     return bool(_CHECKS[read.kind](value_at(read.source, call), read))
 
 
@@ -100,8 +119,8 @@ def _is_function(value: Any, read: Read) -> bool:
 def _recalls(value: Any, read: Read) -> bool:
     arguments: Any = read.key
     answer = value(*arguments)
-    if isinstance(read.expected, int | float | str | bytes | torch.device):
-        return bool(answer == read.expected)
+    if type(read.expected) in COMPARED_ANSWERS:
+        return is_equal(answer, read.expected)
     return answer is read.expected
 
 
@@ -131,7 +150,7 @@ def is_equal(value: object, expected: object) -> bool:
         return value is expected
     if type(value) is not kind:
         return False
-    if kind in (float, complex):
+    if kind in TOLD_BY_TEXT:
         return repr(value) == repr(expected)
     return value == expected
 
@@ -173,6 +192,14 @@ def first_difference(program: Program, call: Call) -> Difference:
             return Difference(len(reads), f"{item.source} is {meta}, recorded as {item.meta}")
     text = "torch's ambient state (grad mode, autocast, default dtype, modes) differs"
     return Difference(len(reads), text)
+
+
+def broken_numbers(program: Program, call: Call) -> list[Read]:
+    """All places where a call has another number than the one that was recorded."""
+    assumptions = program.assumptions
+    reads = (*assumptions.arguments, *assumptions.heap)
+    numbers = [r for r in reads if r.kind is ReadKind.EQUALS and type(r.expected) in (int, float)]
+    return [read for read in numbers if not _still_holds(read, call)]
 
 
 def _still_holds(read: Read, call: Call) -> bool:

@@ -9,44 +9,46 @@ from __future__ import annotations
 
 import itertools
 import linecache
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 
-from janus_lite.program.generalize import Program, is_assertion
-from janus_lite.record.effects import Store, StoreKind
-from janus_lite.record.outputs import Built, Constant, Loaded
+from janus_lite.program.effects import is_assertion
+from janus_lite.program.generalize import Program
+from janus_lite.record.source import Computed, Source
+from janus_lite.record.text import convert
 from janus_lite.record.torch_table import name_of
-from janus_lite.record.trace import Input, Operation, OperationKind, Read, Ref
+from janus_lite.record.trace import Input, Operation, OperationKind, Read, Ref, refs_in
 from janus_lite.runtime import ambient
+from janus_lite.runtime.commit import CommitEmitter, foreign_outputs, is_literal
 from janus_lite.runtime.fingerprint import Fingerprint, FingerprintBuilder
-from janus_lite.runtime.guards import GuardEmitter, Loader, Names
+from janus_lite.runtime.guards import LOOKUP_ERRORS, GuardEmitter, Names
 from janus_lite.runtime.heap_check import HeapCheck, split_by_fingerprint
-from janus_lite.runtime.rebuild import maker_of
-from janus_lite.torch_internals import is_native, tensor_guard
+from janus_lite.runtime.undo import remember, undo
+from janus_lite.torch_internals import tensor_guard
 
 
 class Leave:
-    """What a generated function returns instead of an output: a miss or a failed assertion.
+    """What a generated function returns instead of an output; nothing has changed then.
 
     Attributes:
         operation: the operation whose assertion failed, `None` for a miss.
+        has_raised: an operation raised an error, which an imperative run will raise again.
     """
 
-    __slots__ = ("operation",)
+    __slots__ = ("has_raised", "operation")
 
-    def __init__(self, operation: Operation | None = None) -> None:
+    def __init__(self, operation: Operation | None = None, *, has_raised: bool = False) -> None:
         self.operation = operation
+        self.has_raised = has_raised
 
 
 MISS = Leave()
+RAISED = Leave(has_raised=True)
 # Below this many heap facts a straight check is as quick as the fingerprint.
 FINGERPRINT_FROM = 16
-# From this many operations on, skipping autograd's dispatch saves more than entering the block.
-WITHOUT_AUTOGRAD_FROM = 32
 _counter = itertools.count(1)
 _INDENT = "    "
 
@@ -102,24 +104,6 @@ def emit(
     )
 
 
-def foreign_outputs(program: Program) -> list[Ref]:
-    """The graph values that a foreign backend must return: those that the output plan needs."""
-    refs: dict[Ref, None] = {}
-
-    def walk(plan: object) -> None:
-        if isinstance(plan, Ref):
-            refs[plan] = None
-        elif isinstance(plan, Built):
-            for part in (*plan.items, *(p for _, p in plan.attributes)):
-                walk(part)
-
-    walk(program.output)
-    for store in program.stores:
-        for value in store.values:
-            walk(value)
-    return list(refs)
-
-
 class _Writer:
     """Writes one module: `check` (the guards alone) and `replay`."""
 
@@ -138,9 +122,15 @@ class _Writer:
         names = self.names.namespace
         names.update(
             MISS=MISS,
+            RAISED=RAISED,
+            remember=remember,
+            undo=undo,
             set_attribute=setattr,
+            delete_attribute=delattr,
+            convert=convert,
             global_state=global_state,
             ambient=ambient,
+            LOOKUP_ERRORS=LOOKUP_ERRORS,
             modes_are_off=ambient.modes_are_off,
         )
         if examples:
@@ -148,10 +138,12 @@ class _Writer:
         if graph is not None:
             names["graph"] = graph
         self._targets: dict[int, str] = {}
+        self._numbers: dict[int, str] = {}
 
     def module(self) -> str:
         """Return the module's text."""
-        guards = self._guards()
+        guards = ["try:", *_indent(self._guards()), "except Exception:  # a place is gone"]
+        guards.append(f"{_INDENT}return MISS")
         loaded = ", ".join(f"v{i.ref.index}" for i in self._program.inputs)
         check = [*guards, f"return ({loaded},)" if loaded else "return ()"]
         parts = [
@@ -186,7 +178,18 @@ class _Writer:
         if self._program.inputs:
             arguments = ", ".join(f"v{i.ref.index}" for i in self._program.inputs)
             lines.append(f"if not tensors_match({arguments}): return MISS")
-        return lines
+        for source in self._program.numbers:
+            self._numbers[id(source)] = emitter.loader.load(source)
+        if not self._has_computed():
+            return lines
+        return ["try:", *_indent(lines), "except LOOKUP_ERRORS: return MISS"]
+
+    def _has_computed(self) -> bool:
+        """Whether a check computes with numbers, which may divide by zero and the like."""
+        assumptions = self._program.assumptions
+        reads = (*assumptions.arguments, *assumptions.heap)
+        sources = (*(r.source for r in reads), *self._program.numbers)
+        return any(isinstance(source, Computed) for source in sources)
 
     def _emit_plainly(self, emitter: GuardEmitter, lines: list[str], reads: Sequence[Read]) -> None:
         for read in reads:
@@ -231,28 +234,13 @@ class _Writer:
     def _body(self) -> list[str]:
         program = self._program
         if self._graph is not None:
-            return self._finish(self._foreign_call())
-        needed = {ref.index for ref in foreign_outputs(program)}
-        last = _last_uses(program.operations, needed)
-        inputs = {i.ref.index for i in program.inputs}
-        lines: list[str] = []
-        restores = program.draws and program.has_assertions
-        if restores:
-            lines.append("random_state = ambient.random_state()")
-        site = None
-        for position, operation in enumerate(program.operations):
-            if operation.site != site:
-                site = operation.site
-                lines.append(f"# {site}")
-            lines += self._operation(operation, restores=restores)
-            dead = sorted(
-                v for v in _made_or_read(operation) if last.get(v) == position and v not in inputs
-            )
-            if dead:
-                lines.append(f"del {', '.join(f'v{v}' for v in dead)}")
-        if _needs_no_autograd(program):
-            lines = ["with ambient.without_autograd():", *_indent(lines)]
-        lines = self._finish(lines)
+            return [*self._foreign_call(), *self._ending(len(program.operations), ())]
+        commit = program.transaction.commit
+        steps = self._steps()
+        lines = [line for step in steps[:commit] for line in step]
+        ending = self._ending(commit, steps)
+        is_pure = commit == len(steps) and not program.effects
+        lines = self._cancellable(lines + ending) if is_pure else self._cancellable(lines) + ending
         if not program.changes_ambient:
             return lines
         return [
@@ -263,13 +251,63 @@ class _Writer:
             f"{_INDENT}ambient.restore(state)",
         ]
 
-    def _operation(self, operation: Operation, *, restores: bool) -> list[str]:
+    def _steps(self) -> list[list[str]]:
+        """The lines of each operation."""
+        program = self._program
+        needed = {ref.index for ref in foreign_outputs(program)}
+        last = _last_uses(program.operations, needed)
+        inputs = {i.ref.index for i in program.inputs}
+        has_saved = False
+        steps: list[list[str]] = []
+        site = None
+        for position, operation in enumerate(program.operations):
+            lines: list[str] = []
+            if operation.site != site:
+                site = operation.site
+                lines.append(f"# {site}")
+            is_change = bool(operation.written or operation.draws)
+            if is_change and not has_saved and position < program.transaction.commit:
+                has_saved = True
+                lines.append(f"saved = {self._remember()}")
+            lines += self._operation(operation, has_saved=has_saved)
+            dead = sorted(
+                v for v in _made_or_read(operation) if last.get(v) == position and v not in inputs
+            )
+            if dead:
+                lines.append(f"del {', '.join(f'v{v}' for v in dead)}")
+            steps.append(lines)
+        return steps
+
+    def _remember(self) -> str:
+        transaction = self._program.transaction
+        tensors = "".join(f"v{ref.index}, " for ref in transaction.undo)
+        generators = self.names.constant(transaction.generators)
+        return f"remember(({tensors}), {generators}, draws={transaction.undoes_draws})"
+
+    def _cancellable(self, lines: list[str]) -> list[str]:
+        """The part of the body that an error calls off, before anything has changed for good."""
+        if not lines:
+            return []
+        transaction = self._program.transaction
+        if not (transaction.undo or transaction.undoes_draws):
+            return ["try:", *_indent(lines), "except Exception:", f"{_INDENT}return RAISED"]
+        return [
+            "saved = None",
+            "try:",
+            *_indent(lines),
+            "except BaseException as error:",
+            f"{_INDENT}undo(saved)",
+            f"{_INDENT}if not isinstance(error, Exception): raise",
+            f"{_INDENT}return RAISED",
+        ]
+
+    def _operation(self, operation: Operation, *, has_saved: bool) -> list[str]:
         call = self._call(operation)
         leave = ""
         if is_assertion(operation):
             leave = f"return {self.names.constant(Leave(operation), 'failed')}"
-            if restores:
-                leave = f"ambient.set_random_state(random_state); {leave}"
+            if has_saved:
+                leave = f"undo(saved); {leave}"
         if operation.kind is OperationKind.ASSERT:
             condition = self._host_value(call, operation.expected)
             return [f"if not ({condition}): {leave}"]
@@ -307,7 +345,7 @@ class _Writer:
         if len(numbers) == 1 and all(p == slice(None) for p in parts if type(p) is not int):
             select = self._target(torch.Tensor.select)
             return f"{select}({self._value(owner)}, {numbers[0]}, {parts[numbers[0]]})"
-        if refs_in(index):
+        if refs_in(index) or any(isinstance(part, Source) for part in parts):
             return f"{self._value(owner)}[{self._value(index)}]"
         return f"{self._value(owner)}[{self.names.constant(index)}]"
 
@@ -325,7 +363,9 @@ class _Writer:
         """Source text of an operand."""
         if isinstance(value, Ref):
             return f"v{value.index}"
-        if _is_literal(value):
+        if isinstance(value, Source):
+            return self._numbers[id(value)]
+        if is_literal(value):
             return repr(value)
         if isinstance(value, slice):
             parts = ", ".join(map(self._value, (value.start, value.stop, value.step)))
@@ -349,134 +389,20 @@ class _Writer:
         produced = [r for r in refs if r not in inputs]
         pattern = "".join(f"v{r.index}, " for r in produced)
         call = f"graph({arguments})"
-        return [f"({pattern}) = {call}" if produced else call]
+        lines = [f"({pattern}) = {call}" if produced else call]
+        may_repeat = not (self._program.writes_outside or self._program.draws)
+        return self._cancellable(lines) if may_repeat else lines
 
-    def _finish(self, lines: list[str]) -> list[str]:
-        """Commit the stores in program order, then return the output.
-
-        Everything that the commit needs is loaded before the first store changes the heap.
-        """
-        program = self._program
-        plans = [p for store in program.stores for p in store.values]
-        uses: dict[int, int] = defaultdict(int)
-        for plan in (*plans, program.output):
-            _count_uses(plan, uses)
-        held: dict[int, str] = {}
-        loader = Loader(self.names, lines, prefix="w")
-        statements = []
-        for store in program.stores:
-            values = [self._plan(p, uses, held, lines, loader) for p in store.values]
-            statements.append(self._store(store, loader.load(store.owner), values))
-        output = self._plan(program.output, uses, held, lines, loader)
-        return [*lines, *statements, f"return {output}"]
-
-    def _store(self, store: Store, owner: str, values: list[str]) -> str:
-        match store.kind:
-            case StoreKind.ATTRIBUTE:
-                return f"set_attribute({owner}, {store.key!r}, {values[0]})"
-            case StoreKind.ITEM:
-                return f"{owner}[{self._value(store.key)}] = {values[0]}"
-            case StoreKind.METHOD:
-                return f"{owner}.{store.key}({', '.join(values)})"
-
-    def _plan(
-        self,
-        plan: object,
-        uses: dict[int, int],
-        held: dict[int, str],
-        lines: list[str],
-        loader: Loader,
-    ) -> str:
-        if isinstance(plan, Ref):
-            return f"v{plan.index}"
-        if isinstance(plan, Constant):
-            return repr(plan.value) if _is_literal(plan.value) else self.names.constant(plan.value)
-        if isinstance(plan, Loaded):
-            return loader.load(plan.source)
-        assert isinstance(plan, Built)
-        if id(plan) in held:
-            return held[id(plan)]
-        text = self._built(plan, uses, held, lines, loader)
-        if uses[id(plan)] > 1:
-            name = f"shared{len(held)}"
-            lines.append(f"{name} = {text}")
-            held[id(plan)] = text = name
-        return text
-
-    def _built(
-        self,
-        plan: Built,
-        uses: dict[int, int],
-        held: dict[int, str],
-        lines: list[str],
-        loader: Loader,
-    ) -> str:
-        items = [self._plan(p, uses, held, lines, loader) for p in plan.items]
-        attributes = [(n, self._plan(p, uses, held, lines, loader)) for n, p in plan.attributes]
-        if plan.cls is tuple:
-            return f"({', '.join(items)}{',' if len(items) == 1 else ''})"
-        if plan.cls is list:
-            return f"[{', '.join(items)}]"
-        if plan.keys is not None:
-            keys = [self._value(k) if _is_literal(k) else self.names.constant(k) for k in plan.keys]
-            table = "{" + ", ".join(f"{k}: {v}" for k, v in zip(keys, items, strict=True)) + "}"
-            if plan.cls is dict and not attributes:
-                return table
-            content = table
-        else:
-            content = f"[{', '.join(items)}]"
-        fields = "{" + ", ".join(f"{n!r}: {v}" for n, v in attributes) + "}"
-        cls, extra = self.names.constant(plan.cls), self.names.constant(plan.extra)
-        maker = self.names.constant(maker_of(plan.cls), "make")
-        return f"{maker}({cls}, {content}, {fields}, {extra})"
-
-
-def _needs_no_autograd(program: Program) -> bool:
-    """Whether autograd only passes every operation on, Note [Below autograd].
-
-    Note [Below autograd]
-        With gradients off, torch still sends each operation through the dispatch keys of autograd
-        and of view tracking, which hand it on unchanged. A replay knows that gradients are off, a
-        guard says so, and enters the dispatcher below them. What has work to do there stays out:
-        forward-mode AD (asked at each replay), whatever may run Python inside, and tensors seen
-        outside that are views or count their writes.
-    """
-    return (
-        len(program.operations) >= WITHOUT_AUTOGRAD_FROM
-        and not torch.is_grad_enabled()
-        and program.is_fresh
-        and not (program.writes_outside or program.changes_ambient)
-        and all(is_native(o.target) for o in program.operations)
-    )
-
-
-def _count_uses(plan: object, uses: dict[int, int]) -> None:
-    if isinstance(plan, Built):
-        uses[id(plan)] += 1
-        if uses[id(plan)] == 1:
-            for part in (*plan.items, *(p for _, p in plan.attributes)):
-                _count_uses(part, uses)
-
-
-def _is_literal(value: Any) -> bool:
-    if type(value) is float:
-        return value == value and abs(value) != float("inf")
-    if type(value) in (list, tuple):
-        return all(_is_literal(v) for v in value)
-    return type(value) in (int, str, bool, type(None), type(Ellipsis)) and value is not ...
-
-
-def refs_in(value: object) -> list[Ref]:
-    """All graph values in an operand."""
-    if isinstance(value, Ref):
-        return [value]
-    if isinstance(value, list | tuple):
-        return [r for v in value for r in refs_in(v)]
-    if isinstance(value, dict):
-        return [r for v in value.values() for r in refs_in(v)]
-    if isinstance(value, slice):
-        return refs_in((value.start, value.stop, value.step))
-    return []
+    def _ending(self, first: int, steps: Sequence[list[str]]) -> list[str]:
+        """From the commit point `first` on: the effects in program order, the rest, the output."""
+        lines: list[str] = []
+        commit = CommitEmitter(self._program, self.names, lines, self._numbers)
+        for position in range(first, len(steps)):
+            commit.effects(position)
+            lines += steps[position]
+        commit.effects(len(self._program.operations))
+        commit.output()
+        return lines
 
 
 def _made_or_read(operation: Operation) -> set[int]:

@@ -13,6 +13,7 @@ from janus_lite.record.source import (
     Answer,
     Argument,
     CellContents,
+    Computed,
     Element,
     Entry,
     Field,
@@ -25,9 +26,12 @@ from janus_lite.record.source import (
 )
 from janus_lite.record.trace import Read, ReadKind
 
-# What reading a place that is gone may raise: a miss, not an error.
-LOOKUP_ERRORS = (KeyError, IndexError, AttributeError, TypeError, ValueError)
+# What reading a place that is gone, or computing with another number, may raise: a miss.
+LOOKUP_ERRORS = (LookupError, AttributeError, TypeError, ValueError, ArithmeticError)
 ABSENT: Any = type("Absent", (), {"__repr__": lambda _: "ABSENT"})()
+# Text tells -0.0 from 0.0, NaN equals NaN, and ranges of equal numbers differ in their bounds.
+TOLD_BY_TEXT = (float, complex, range)
+COMPARED_ANSWERS = (int, float, complex, str, bytes, torch.device)
 SINGLETONS = (type(None), bool, type(Ellipsis), type(NotImplemented), torch.dtype, torch.layout)
 
 
@@ -93,9 +97,22 @@ class Loader:
                 return f"kwargs[{source.name!r}]"
             case Entry():
                 return self._entry(source)
+            case Computed():
+                return self._computed(source)
             case Step():
                 return f"{self._called(source)}{self._step(source)}"
         raise TypeError(f"no rule to load a {type(source).__name__}")
+
+    def _computed(self, source: Computed) -> str:
+        operands = [self._operand(o) for o in source.operands]
+        if not source.is_operator:
+            return f"{self._names.constant(source.function)}({', '.join(operands)})"
+        if len(operands) == 1:
+            return f"{source.symbol}{operands[0]}"
+        return f"{operands[0]} {source.symbol} {operands[1]}"
+
+    def _operand(self, operand: object) -> str:
+        return self.load(operand) if isinstance(operand, Source) else f"({self.literal(operand)})"
 
     def _called(self, source: Step) -> str:
         owner = self.load(source.owner)
@@ -199,6 +216,11 @@ class GuardEmitter:
         left, right = self.loader.load(read.source), self.loader.load(read.key)
         return f"({left} is {right}) is {read.expected}"
 
+    def _distinct(self, read: Read) -> str:
+        assert isinstance(read.key, tuple)
+        values = ", ".join(f"id({self.loader.load(source)})" for source in read.key)
+        return f"len({{{values}}}) == {len(read.key)}"
+
     def _instance_dict(self, read: Read) -> str:
         owner, table = self.loader.load(read.source), self._names.constant(read.expected)
         return f"get_dict({owner}, '__dict__') is {table}"
@@ -211,7 +233,7 @@ class GuardEmitter:
         name = self._names.constant(kind)
         if kind in SINGLETONS:
             return f"{value} is {self.loader.literal(expected)}"
-        if isinstance(expected, float | complex):  # text tells -0.0 from 0.0; NaN equals NaN
+        if isinstance(expected, TOLD_BY_TEXT):
             return f"type({value}) is {name} and repr({value}) == {repr(expected)!r}"
         return f"type({value}) is {name} and {value} == {self.loader.literal(expected)}"
 
@@ -227,10 +249,11 @@ class GuardEmitter:
     def _recall(self, read: Read) -> str:
         assert isinstance(read.key, tuple)
         arguments = ", ".join(map(self._names.constant, read.key))
-        called = f"{self.loader.load(read.source)}({arguments})"
-        if isinstance(read.expected, int | float | str | bytes | torch.device):
-            return f"{called} == {self.loader.literal(read.expected)}"
-        return f"{called} is {self._names.constant(read.expected)}"
+        answer = f"answer{len(self._lines)}"
+        self._lines.append(f"{answer} = {self.loader.load(read.source)}({arguments})")
+        if type(read.expected) in COMPARED_ANSWERS:
+            return self._equals(answer, read.expected)
+        return f"{answer} is {self._names.constant(read.expected)}"
 
     _RULES: ClassVar[dict[ReadKind, Callable[[GuardEmitter, Read], str]]] = {
         ReadKind.IS: _is,
@@ -241,6 +264,7 @@ class GuardEmitter:
         ReadKind.KEYS: _keys,
         ReadKind.MEMBERS: _members,
         ReadKind.SAME: _same,
+        ReadKind.DISTINCT: _distinct,
         ReadKind.INSTANCE_DICT: _instance_dict,
         ReadKind.MRO: _mro,
         ReadKind.FUNCTION: _function,
@@ -250,12 +274,19 @@ class GuardEmitter:
 
 def typed(value: object) -> tuple[type, object]:
     """A value with its class, so that 1, 1.0 and True differ, and -0.0 from 0.0."""
-    return type(value), repr(value) if isinstance(value, float | complex) else value
+    if isinstance(value, TOLD_BY_TEXT):
+        return type(value), repr(value)
+    if type(value) is tuple:
+        return tuple, tuple(map(typed, value))
+    if type(value) is frozenset:
+        return frozenset, frozenset(map(typed, value))
+    return type(value), value
 
 
 def has_numbers(values: Iterable[object]) -> bool:
     """Whether `==` may take one value for another: only numbers equal values of other classes."""
-    return any(isinstance(value, int | float | complex) for value in values)
+    kinds = (int, *TOLD_BY_TEXT, tuple, frozenset)  # these two may hold numbers
+    return any(isinstance(value, kinds) for value in values)
 
 
 def is_cell(source: Source) -> bool:

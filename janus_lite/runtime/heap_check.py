@@ -6,7 +6,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from janus_lite.record.source import CellContents, Element, Entry, Pinned, Source
+from janus_lite.record.source import CellContents, Computed, Element, Entry, Pinned, Source
 from janus_lite.record.trace import Read, ReadKind
 from janus_lite.runtime.checks import holds, value_at
 from janus_lite.runtime.fingerprint import FingerprintBuilder, layout
@@ -39,6 +39,12 @@ class HeapCheck:
         self._read_words = read_words
         self._compiled: Callable[[], tuple[object, ...] | None] | None = None
         self._calls = 0
+        self._in_cells = [
+            r.source
+            for r in reads
+            if r.kind is ReadKind.EQUALS and isinstance(r.source, CellContents)
+        ]
+        self._alive: tuple[object, ...] = ()
         self.held: list[tuple[bytes, tuple[object, ...]]] = [(b"", ())]
 
     def refresh(self) -> tuple[object, ...] | None:
@@ -48,10 +54,13 @@ class HeapCheck:
         if self._compiled is None and self._calls > self._INTERPRETED:
             self._compiled = self._compile()
         try:
+            # The word of a cell is an address: the number there must not be freed and replaced.
+            alive = tuple(map(value_at, self._in_cells))
             tensors = self._interpret() if self._compiled is None else self._compiled()
         except LOOKUP_ERRORS:
             return None
-        if tensors is not None:
+        if tensors is not None and self._read_words() == words:
+            self._alive = alive
             self.held[0] = (words, tensors)
         return tensors
 
@@ -97,9 +106,10 @@ def split_by_fingerprint(
 
 def _covers(read: Read, builder: FingerprintBuilder, unseen: set[int]) -> bool:
     source = read.source
+    is_number = read.kind is ReadKind.TYPE and read.expected in (int, float)
+    if is_number or read.kind in (ReadKind.IS, ReadKind.EQUALS):
+        return _covers_place(source, builder, unseen)  # nobody changes the class of a number
     match read.kind:
-        case ReadKind.IS | ReadKind.EQUALS:
-            return _covers_place(source, builder, unseen)
         case ReadKind.ABSENT | ReadKind.LENGTH:
             return _covers_table(source, builder, unseen)
         case ReadKind.KEYS:  # `move_to_end` of an OrderedDict leaves no mark
@@ -137,6 +147,10 @@ def _covers_table(source: Source, builder: FingerprintBuilder, unseen: set[int])
 def _covers_place(source: Source, builder: FingerprintBuilder, unseen: set[int]) -> bool:
     if isinstance(source, Pinned):
         return True
+    if isinstance(source, Computed):
+        operands = [o for o in source.operands if isinstance(o, Source)]
+        covered = [_covers_place(operand, builder, unseen) for operand in operands]
+        return all(covered)
     owner: Any = getattr(source, "owner", None)
     if not isinstance(owner, Pinned) or owner.is_weak:
         return False

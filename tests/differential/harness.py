@@ -34,6 +34,23 @@ PROGRAMS = Path(__file__).parent / "programs"
 _counter = itertools.count()
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Warned:
+    """A warning and the line it names.
+
+    C code names the Python line that called it, and that is one of the package; there, any line is
+    right.
+    """
+
+    text: str
+    place: str | None
+
+    def __eq__(self, other: object) -> bool:
+        assert isinstance(other, Warned)
+        is_right_place = None in (self.place, other.place) or self.place == other.place
+        return self.text == other.text and is_right_place
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Seen:
     """What one call showed."""
@@ -43,7 +60,7 @@ class Seen:
     heap: Any
     stdout: str
     logs: tuple[str, ...]
-    warnings: tuple[str, ...]
+    warnings: tuple[Warned, ...]
     random: str
 
 
@@ -152,9 +169,15 @@ def observe(world: World, step: int, *, with_change: bool = True) -> Seen:
         heap=heap,
         stdout=stdout.getvalue(),
         logs=tuple(logs),
-        warnings=tuple(str(w.message) for w in warned),
+        warnings=tuple(Warned(f"{w.category.__name__} {w.message}", _place(w)) for w in warned),
         random=_random_states(),
     )
+
+
+def _place(warned: warnings.WarningMessage) -> str | None:
+    of_package = (str(Path(janus_lite.__file__).parent), "<janus_lite")
+    is_own = warned.filename.startswith(of_package)
+    return None if is_own else f"{warned.filename}:{warned.lineno}"
 
 
 def _arguments(world: World, step: int) -> tuple[tuple[Any, ...], dict[str, Any]]:

@@ -9,7 +9,7 @@ from tests.differential.kit import CHANGE_AT, Expectation, World
 
 PROGRAMS = [
     pytest.param(file, name, expectation, id=name)
-    for file in ("changed_python", "changed_torch", "held_out")
+    for file in ("changed_python", "changed_torch", "held_out", "attacked")
     for name, expectation in expectations(file).items()
 ]
 

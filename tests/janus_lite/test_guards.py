@@ -196,7 +196,7 @@ _IMPLIED = {
 
 
 def test_every_kind_of_read_has_its_case() -> None:
-    assert set(CASES) | {ReadKind.SAME} == set(ReadKind)
+    assert set(CASES) | {ReadKind.SAME, ReadKind.DISTINCT} == set(ReadKind)
 
 
 def test_sameness_of_arguments_is_a_guard_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -219,6 +219,29 @@ def test_sameness_of_arguments_is_a_guard_of_its_own(monkeypatch: pytest.MonkeyP
     assert not torch.equal(unguarded(x, y), call(x, y))
 
 
+def test_distinctness_of_arguments_is_a_guard_of_its_own(monkeypatch: pytest.MonkeyPatch) -> None:
+    def call(x: torch.Tensor, a: Thing, b: Thing) -> torch.Tensor:
+        return x * len({a, b})
+
+    x, one, other = torch.randn(3), Thing(), Thing()
+    guarded: Any = janus_lite.speculate(call)
+    guarded(x, one, other)
+    guarded(x, other, one)
+    assert guarded.stats.hits == 1
+    assert "2 objects" in guarded.explain_miss((x, one, one))
+    assert torch.equal(guarded(x, one, one), call(x, one, one))
+
+    condition = GuardEmitter.condition
+    monkeypatch.setattr(
+        GuardEmitter,
+        "condition",
+        lambda self, read: "True" if read.kind is ReadKind.DISTINCT else condition(self, read),
+    )
+    unguarded: Any = janus_lite.speculate(call)
+    unguarded(x, one, other)
+    assert not torch.equal(unguarded(x, one, one), call(x, one, one))
+
+
 @pytest.mark.parametrize(
     ("recorded", "later"),
     [
@@ -234,6 +257,7 @@ def test_sameness_of_arguments_is_a_guard_of_its_own(monkeypatch: pytest.MonkeyP
         (None, 0),
         (b"a", "a"),
         (range(3), range(4)),
+        (range(0, 3, 2), range(0, 4, 2)),
         (torch.float32, torch.float64),
     ],
     ids=repr,

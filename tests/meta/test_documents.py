@@ -78,7 +78,7 @@ def test_the_readme_shows_the_graph_that_is_generated(
 
     lines = [line.strip() for line in generated.splitlines()]
     body = [line for line in lines if not line.startswith(("#", "del "))]
-    assert "\n".join(body).strip().endswith(shown.strip())
+    assert shown.strip() in "\n".join(body)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=relative)

@@ -142,13 +142,29 @@ class Rewriter:
             if name == "globals" and bare:
                 return _hook("load_globals")
         keywords = [
-            ast.keyword(k.arg, self.expr(k.value))
+            ast.keyword(k.arg, self._argument(k.value))
             if k.arg
             else ast.keyword(None, _hook("spread_mapping", self.expr(k.value)))
             for k in node.keywords
         ]
         function = self.expr(node.func)
-        return _hook("call", function, *self._elements(node.args), keywords=keywords)
+        arguments = [
+            self._argument(a) if isinstance(a, ast.JoinedStr) else self._elements([a])[0]
+            for a in node.args
+        ]
+        return _hook("call", function, *arguments, keywords=keywords)
+
+    def _argument(self, node: ast.expr) -> ast.expr:
+        """An argument of a call; of an f-string the call may get its parts."""
+        if not isinstance(node, ast.JoinedStr):
+            return self.expr(node)
+        parts = [self._piece(p) if isinstance(p, ast.FormattedValue) else p for p in node.values]
+        return _locate(_hook("text", *parts), node)
+
+    def _piece(self, node: ast.FormattedValue) -> ast.expr:
+        conversion = ast.Constant(chr(node.conversion) if node.conversion > 0 else "")
+        specification = self.expr(node.format_spec) if node.format_spec else ast.Constant("")
+        return _locate(_hook("piece", self.expr(node.value), conversion, specification), node)
 
     def _elements(self, nodes: Iterable[ast.expr]) -> list[ast.expr]:
         return [
@@ -452,8 +468,7 @@ class Rewriter:
         guarded = ast.Try(
             self.body(node.body), handlers, self.body(node.orelse), self.body(node.finalbody)
         )
-        if not node.handlers:  # without a handler nothing is swallowed
-            return [guarded]
+        # Also without a handler: what `finally` does, an error in the body must not skip.
         return [enter, ast.Try([_locate(guarded, node)], [], [], [leave])]
 
     def _raise(self, node: ast.Raise) -> list[ast.stmt]:

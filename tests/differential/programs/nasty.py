@@ -431,7 +431,7 @@ def infinite_count_outside():
 # ------------------------------------------------------------------------------------ writes
 
 
-@program(code="JL0301")
+@program()
 def global_counter():
     def call(x):
         global COUNT
@@ -529,7 +529,7 @@ def hidden_state_on_the_module():
     return World(call=model, state={"model": model}, backward=True)
 
 
-@program(code="JL0407")
+@program(hits=5)
 def buffer_counter():
     class Counting(nn.Module):
         def __init__(self):
@@ -600,7 +600,7 @@ def dict_grows():
     return World(call=call, state={"table": table}, inputs=lambda s: (*fresh_tensor(s), s))
 
 
-@program(code="JL0301")
+@program(hits=4)
 def dict_setdefault():
     table = {}
 
@@ -610,7 +610,7 @@ def dict_setdefault():
     return World(call=call, state={"table": table})
 
 
-@program(code="JL0301")
+@program(hits=4)
 def dict_popped():
     table = {"by": 2.0}
 
@@ -631,7 +631,7 @@ def set_added():
     return World(call=call, state={"seen": seen}, inputs=lambda s: (*fresh_tensor(s), s))
 
 
-@program(code="JL0301")
+@program()
 def list_popped():
     work = [1.0, 2.0, 3.0, 4.0, 5.0, 6.0]
 
@@ -674,7 +674,7 @@ def list_item_incremented():
     return World(call=call, state={"values": values})
 
 
-@program(code="JL0301")
+@program(hits=5)
 def list_plus_equals():
     values = [1.0]
 
@@ -754,7 +754,7 @@ def attribute_of_a_function():
     return World(call=call)
 
 
-@program(code="JL0301")
+@program(hits=5)
 def attribute_deleted():
     class Holder:
         pass
@@ -808,7 +808,7 @@ def property_setter():
     return World(call=call, state={"holder": holder})
 
 
-@program(code="JL0301")
+@program()
 def slots_written():
     class Slotted:
         __slots__ = ("n",)
@@ -1056,7 +1056,7 @@ def error_in_the_data_caught_inside():
 # ----------------------------------------------------------------------------- host effects
 
 
-@program(code="JL0302")
+@program(hits=5)
 def print_text():
     def call(x):
         print("called", x.shape)
@@ -1065,7 +1065,7 @@ def print_text():
     return World(call=call)
 
 
-@program(code="JL0302")
+@program(hits=5)
 def print_tensor():
     def call(x):
         print(x.sum())
@@ -1083,7 +1083,7 @@ def write_to_stdout():
     return World(call=call)
 
 
-@program(code="JL0302")
+@program(hits=5)
 def logging_info():
     def call(x):
         LOG.warning("shape %s", tuple(x.shape))
@@ -1101,7 +1101,7 @@ def logging_below_the_level():
     return World(call=call)
 
 
-@program(code="JL0302")
+@program(hits=5)
 def warning_issued():
     def call(x):
         warnings.warn("careful", stacklevel=2)

@@ -1,0 +1,633 @@
+"""Numbers that differ in every call: each program takes two recordings, or says why it takes more."""
+# mypy: allow-untyped-defs, allow-incomplete-defs, allow-untyped-calls, no-check-untyped-defs
+
+from __future__ import annotations
+
+import collections
+import dataclasses
+import math
+
+import torch
+import torch.nn.functional as F
+from tests.differential.kit import World, program
+from torch import nn
+
+STEP = 0
+RATE = 0.5
+
+
+class State:
+    """What changes between two calls."""
+
+    def __init__(self):
+        self.n = 0
+        self.rate = 0.5
+        self.log = []
+        self.table = {}
+        self.pair = (0, 0.5)
+
+
+class Slotted:
+    __slots__ = ("n",)
+
+
+Point = collections.namedtuple("Point", "x y")
+
+
+@dataclasses.dataclass
+class Record:
+    step: int
+    rate: float = 0.1
+
+
+def counting(function, **changes):
+    """A world in which `state.n` counts the calls from outside."""
+    state = State()
+
+    def between(step):
+        state.n = step
+        state.rate = 0.5 * 0.9**step
+
+    return World(call=lambda x: function(state, x), state={"state": state}, between=between)
+
+
+def varies(hits=18):
+    """Register `function(state, x)`; 18 hits of 20 calls are two recordings."""
+
+    def register(function):
+        build = program(hits=hits)(lambda: counting(function))
+        build.__name__ = function.__name__
+        return build
+
+    return register
+
+
+# ------------------------------------------------------------------------- state of one's own
+
+
+@program(hits=18)
+def module_counter():
+    class Counter(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.calls = 0
+            self.linear = nn.Linear(3, 3)
+
+        def forward(self, x):
+            self.calls += 1
+            return self.linear(x) * self.calls
+
+    return World(call=Counter())
+
+
+@program(hits=18)
+def counter_of_an_object():
+    state = State()
+
+    def call(x):
+        state.n += 1
+        return x + state.n, state.n
+
+    return World(call=call, state={"state": state})
+
+
+@program(hits=18)
+def counter_read_back_after_the_store():
+    state = State()
+
+    def call(x):
+        state.n += 1
+        state.n += 1
+        return x * state.n
+
+    return World(call=call, state={"state": state})
+
+
+@program(hits=18)
+def item_of_a_dict():
+    table = {"n": 0, "other": 1.0}
+
+    def call(x):
+        table["n"] += 1
+        return x * table["n"] + table["other"]
+
+    return World(call=call, state={"table": table})
+
+
+@program(hits=18)
+def element_of_a_list():
+    cells = [0, 2.0]
+
+    def call(x):
+        cells[0] += 1
+        return x * cells[0] + cells[1]
+
+    return World(call=call, state={"cells": cells})
+
+
+@program(hits=18)
+def list_append():
+    state = State()
+
+    def call(x):
+        state.n += 1
+        state.log.append(state.n)
+        state.log.append((state.n, x.sum()))
+        return x
+
+    return World(call=call, state={"state": state})
+
+
+@program(hits=18)
+def dict_key():
+    state = State()
+
+    def call(x):
+        state.n += 1
+        state.table[state.n] = x.sum()
+        return x
+
+    return World(call=call, state={"state": state})
+
+
+@program(hits=18)
+def float_schedule():
+    state = State()
+
+    def call(x):
+        state.rate *= 0.9
+        return x - state.rate * x
+
+    return World(call=call, state={"state": state})
+
+
+@program(hits=18)
+def running_mean():
+    state = State()
+
+    def call(x):
+        state.n += 1
+        state.rate += (1.0 - state.rate) / state.n
+        return x * state.rate
+
+    return World(call=call, state={"state": state})
+
+
+@program(hits=17)  # first another tuple, then other numbers in it
+def state_in_a_tuple():
+    state = State()
+
+    def call(x):
+        n, rate = state.pair
+        state.pair = (n + 1, rate * 0.5)
+        return x * n + rate
+
+    return World(call=call, state={"state": state})
+
+
+@program(hits=18)
+def number_stored_in_two_places():
+    state = State()
+
+    def call(x):
+        state.n = state.rate = state.n + 1
+        return x * state.rate
+
+    return World(call=call, state={"state": state})
+
+
+# ------------------------------------------------------------------------------- from outside
+
+
+@program(hits=18)
+def argument():
+    return World(
+        call=lambda x, rate: x * rate + 1, inputs=lambda step: (torch.ones(3), 0.5 * 0.9**step)
+    )
+
+
+@program(hits=18)
+def keyword():
+    return World(
+        call=lambda x, *, n=1: x * n,
+        inputs=lambda step: (torch.ones(3), {"**": {"n": step + 2}}),
+    )
+
+
+@program(hits=18)
+def global_number():
+    def between(step):
+        globals()["STEP"] = step
+
+    return World(call=lambda x: x * STEP, between=between)
+
+
+@program(hits=18)
+def slot():
+    thing = Slotted()
+
+    def between(step):
+        thing.n = step + 3
+
+    return World(call=lambda x: x * thing.n, between=between)
+
+
+@varies()
+def two_numbers_that_are_the_same_object(state, x):
+    state.table["copy"] = state.n
+    return x * state.n + state.table["copy"]
+
+
+# ------------------------------------------------------------------------------- computations
+
+
+@varies()
+def arithmetic(state, x):
+    n, rate = state.n, state.rate
+    return x * (n + 1) + (n - 2) * 3 + n / 7 + n // 3 + n % 5 + -n + +n + rate**2 + 1.5 * n
+
+
+@varies()
+def bits(state, x):
+    n = state.n
+    return x * (n << 2) + (n >> 1) + (n | 8) + (n & 3) + (n ^ 1) + ~n
+
+
+@varies()
+def reflected(state, x):
+    return (10 - state.n) * x + 2 ** (state.n % 3) - (1.0 - x) / (state.n + 1)
+
+
+@varies()
+def pure_functions(state, x):
+    n, rate = state.n, state.rate
+    return x * max(n, 5) + min(n, 3) + abs(n - 7) + round(rate, 2) + int(n / 2) + float(n)
+
+
+@varies()
+def cosine_schedule(state, x):
+    rate = 0.5 * (1 + math.cos(math.pi * state.n / 20)) + math.sqrt(state.n)
+    return x * rate
+
+
+@varies(hits=17)
+def power_that_changes_class(state, x):
+    return x.long() * 2 ** (10 - state.n)  # an int until the tenth call, then a float
+
+
+@varies()
+def large_integers(state, x):
+    state.table["large"] = (state.n + 1) << 70
+    return x
+
+
+@varies()
+def sum_in_a_loop(state, x):
+    total = state.n
+    for i in range(3):
+        total += i * state.rate
+    return x * total
+
+
+@varies()
+def arguments_of_functions(state, x):
+    def inner(a, *rest, b=0, **more):
+        return a + b + sum_of(*rest) + more["c"]
+
+    def sum_of(p, q):
+        return p * q
+
+    return x * inner(state.n, state.rate, 2, b=state.n, c=1)
+
+
+# ----------------------------------------------------------------------------------- branches
+
+
+@varies(hits=17)
+def warm_up(state, x):
+    return x * 2 if state.n < 10 else x * 3
+
+
+@varies(hits=17)
+def every_fourth(state, x):
+    if state.n % 4 == 0:
+        x = x + 1
+    return x * state.n
+
+
+@varies(hits=17)
+def truth(state, x):
+    return x + 1 if not state.n else x * state.n
+
+
+@varies(hits=17)
+def and_or(state, x):
+    return x * (state.n or 7) + (state.n and 2)
+
+
+@varies(hits=17)
+def chained(state, x):
+    return x * 2 if 3 < state.n <= 30 else x
+
+
+@varies()
+def comparison_with_nothing(state, x):
+    return x if state.n is None else x * state.n
+
+
+@varies()
+def asserts(state, x):
+    assert state.n < 100, "too many"
+    return x * state.n
+
+
+@varies(hits=17)
+def division_by_zero_is_caught(state, x):
+    try:
+        return x * (1 / (state.n - 7))
+    except ZeroDivisionError:
+        return x
+
+
+@varies(hits=16)
+def division_by_zero(state, x):
+    return x * (1 / (state.n - 7))
+
+
+# -------------------------------------------------------------------------------- tensor calls
+
+
+@varies()
+def scalar_operands(state, x):
+    rate = state.rate
+    y = torch.clamp(x, max=rate) + torch.addcmul(x, x, x, value=rate) + torch.add(x, x, alpha=rate)
+    return F.leaky_relu(y, rate) + torch.where(x > rate, x, rate) + x.lerp(y, rate)
+
+
+@varies()
+def written_in_place(state, x):
+    y = x.clone()
+    y *= state.rate
+    y.add_(x, alpha=state.n)
+    y[0] = state.n
+    return y.fill_(state.rate) + y
+
+
+@varies()
+def integer_tensor(state, x):
+    return torch.arange(4) * state.n + state.n // 2
+
+
+@varies()
+def index(state, x):
+    return x[state.n % 4] + x[0, state.n % 3] + x.select(0, state.n % 4)
+
+
+@varies()
+def foreach(state, x):
+    return torch._foreach_mul([x, x + 1], state.rate)
+
+
+@varies(hits=10)
+def slice_of_varying_length(state, x):
+    return x[: state.n % 4 + 1]
+
+
+@varies(hits=10)
+def sizes(state, x):
+    return x.expand(state.n % 3 + 1, 4, 3), torch.zeros(state.n % 3 + 1), x.size(state.n % 2)
+
+
+@varies(hits=10)
+def factories(state, x):
+    return torch.tensor(state.n % 3), torch.full((2,), state.n % 3), torch.tensor([state.n % 3, 1])
+
+
+# ------------------------------------------------- readers that only take a number as it stands
+
+
+@varies(hits=10)
+def text(state, x):
+    n = state.n % 3
+    state.table["text"] = f"{n}", str(n), repr(n), "%d" % n, f"{n:03d}", "{}".format(n)
+    return x * n
+
+
+@varies(hits=10)
+def fresh_containers(state, x):
+    n = state.n % 3
+    return x * len({n, 1, 2}), {n: 1, 1: 5}, [n, [n]], sorted([2, n, 1]), sum([n, 1])
+
+
+@varies(hits=10)
+def ranges(state, x):
+    for i in range(state.n % 3):
+        x = x + i
+    return x, list(enumerate("ab", state.n % 3))
+
+
+@varies(hits=10)
+def membership(state, x):
+    n = state.n % 3
+    return (
+        (x if n in (1, 2) else x * 2),
+        {0: "a", 1: "b"}.get(n),
+        [5, 6, 7][n],
+        (1, 2, 3).index(n + 1),
+    )
+
+
+@varies(hits=10)
+def methods(state, x):
+    n = state.n % 3
+    return x * n.bit_length() + n.real, (n + 0.5).is_integer(), divmod(n, 2), hash(n), pow(n, 2, 3)
+
+
+@varies(hits=10)
+def classes(state, x):
+    n = state.n % 3
+    return x, type(n) is int, isinstance(n, int), isinstance(n, float), type(n + 0.5), n.__class__
+
+
+@varies(hits=10)
+def getters_of_shapes(state, x):
+    return x.shape[state.n % 2], x.stride()[state.n % 2], x.size()[state.n % 2]
+
+
+# ------------------------------------------------------------------------------------- escapes
+
+
+@varies()
+def returned(state, x):
+    n = state.n
+    return x, n, (n, (n + 1, x)), [n, [n]], {"n": n}, -n
+
+
+@varies()
+def objects(state, x):
+    state.table["record"] = Record(state.n, state.rate)
+    return x * state.table["record"].rate
+
+
+@varies(hits=0)
+def named_tuple(state, x):
+    return Point(x, state.n % 3), Point(state.n % 3, x)
+
+
+@varies(hits=0)
+def closure_that_escapes(state, x):
+    n = state.n + 1
+    state.table["later"] = lambda: n
+    return x * state.table["later"]()
+
+
+@varies()
+def generator(state, x):
+    def numbers():
+        yield state.n
+        yield state.n + 1
+
+    return x * sum(n for n in numbers()) if False else x * next(numbers())
+
+
+@varies(hits=10)
+def exception(state, x):
+    try:
+        raise ValueError(state.n % 3)
+    except ValueError as error:
+        return x * error.args[0]
+
+
+@varies(hits=14)
+def not_a_number_and_signed_zero(state, x):
+    rate = (math.nan, -0.0, 0.0, math.inf, 1e308)[0] if state.n == 2 else state.rate
+    state.rate = -state.rate * 0.0 if state.n > 4 else rate
+    return x * state.rate
+
+
+# ------------------------------------------------------------------ numbers that tensors give
+
+
+def giving(function):
+    """A world in which `function(state, x)` gets other data in every call."""
+    state = State()
+    return World(call=lambda x: function(state, x), state={"state": state})
+
+
+def gives(hits=18):
+    """Register `function(state, x)`; 18 hits of 20 calls are two recordings."""
+
+    def register(function):
+        build = program(hits=hits)(lambda: giving(function))
+        build.__name__ = function.__name__
+        return build
+
+    return register
+
+
+@gives()
+def running_loss(state, x):
+    loss = (x * x).mean()
+    state.rate += loss.item()
+    state.n += 1
+    return loss, state.rate / state.n
+
+
+@gives(hits=17)  # one recording per place, the third finds the rest
+def several_places(state, x):
+    a = x.sum().item()
+    b = x.max().item()
+    c = float(x.min())
+    return x * (a + b * c) / (1 + abs(a)), a, [b, (c, a - b)]
+
+
+@gives()
+def scaled_by_its_norm(state, x):
+    norm = x.norm().item()
+    return x / (norm + 1e-6) if norm > 1e-12 else x
+
+
+@gives(hits=16)
+def branch_on_a_number(state, x):
+    total = x.sum().item()
+    if total > 0:
+        return x * total
+    return x - total
+
+
+@gives(hits=0)
+def integer_as_a_size(state, x):
+    count = int((x > 0).sum())
+    return x.flatten()[:count] * count
+
+
+@gives()
+def integer_as_an_index(state, x):
+    best = int(x.sum(1).argmax())
+    return x[best] * 2, best
+
+
+@gives()
+def logged_numbers(state, x):
+    loss = (x * x).sum().item()
+    state.log.append(loss)
+    state.log.append((state.n, loss * 2))
+    state.table["last"] = loss
+    print("loss", loss)
+    return x
+
+
+@gives(hits=0)
+def number_as_a_key(state, x):
+    state.table[round(x.sum().item(), 3)] = x.sum()
+    return x
+
+
+@gives(hits=0)
+def pure_functions_of_a_number(state, x):
+    total = x.sum().item()
+    return x * max(total, 0.5) + min(total, 1.0) + round(total, 2) + math.exp(-abs(total))
+
+
+@gives()
+def division_in_the_graph(state, x):
+    count = (x > 100).sum().item() + 1
+    return x.sum() / count + 1 / count
+
+
+@gives(hits=1)
+def division_by_zero_in_the_graph(state, x):
+    count = (x > 1.5).sum().item()
+    state.n += 1
+    return x * (1 / count)
+
+
+@gives(hits=0)
+def number_inside_a_leaf(state, x):
+    return x * sum([x.sum().item(), 1.0]) + sorted([x.max().item(), 0.0])[0]
+
+
+@gives(hits=0)
+def tensor_as_an_index_of_a_list(state, x):
+    return [1.0, 2.0, 3.0][x.sum(1).argmax() % 3] * x
+
+
+@gives()
+def clipped_in_place(state, x):
+    norm = x.norm().item()
+    y = x.clone()
+    y.mul_(1.0 / (norm + 1.0))
+    return y
+
+
+@gives(hits=10)
+def truth_of_a_number(state, x):
+    return x if (x > 0.9).any().item() else x * 2
+
+
+@gives()
+def number_and_counter(state, x):
+    state.n += 1
+    momentum = x.mean().item() / state.n
+    state.rate = 0.9 * state.rate + momentum
+    return x * state.rate

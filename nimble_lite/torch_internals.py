@@ -1,19 +1,11 @@
-"""The one file that touches private torch names; each is looked up by feature, not by version.
-
-Example:
-    >>> with below_autograd():       # operations skip autograd's and view tracking's keys
-    ...     y = torch.relu(x)
-"""
+"""The one file that touches private torch names; each is looked up by feature, not by version."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
-from types import BuiltinFunctionType, MethodWrapperType
 from typing import Any
 
 import torch
-from torch.autograd import forward_ad
 
 _C: Any = torch._C
 
@@ -23,9 +15,6 @@ NO_TORCH_FUNCTION: Any = _C._disabled_torch_function_impl
 HIGHER_ORDER: type = torch._ops.HigherOrderOperator
 """Class of torch's operators that take functions, such as `cond`."""
 
-below_autograd: Callable[[], AbstractContextManager[object]] | None
-below_autograd = getattr(_C, "_AutoDispatchBelowADInplaceOrView", None)
-
 GLOBAL_HOOKS: tuple[dict[Any, Any], ...] = tuple(
     table
     for name in ("_global_forward_hooks", "_global_forward_pre_hooks")
@@ -34,41 +23,12 @@ GLOBAL_HOOKS: tuple[dict[Any, Any], ...] = tuple(
 """Hooks that run around every module's forward."""
 
 _guards = _C._dynamo.guards
-_function_modes: Callable[[], int] = _C._len_torch_function_stack
-_dispatch_modes: Callable[[], int] = _C._len_torch_dispatch_stack
-_is_tracing: Callable[[], bool] = _C._is_tracing
 _peek_transform = getattr(getattr(_C, "_functorch", None), "peek_interpreter_stack", None)
-_NAMESPACES = ("_VariableFunctions", "_nn", "_linalg", "_fft", "_special")
-_FUNCTIONS: frozenset[object] = frozenset(
-    function
-    for namespace in (getattr(_C, name, None) for name in _NAMESPACES)
-    for function in (getattr(namespace, name) for name in dir(namespace))
-    if isinstance(function, BuiltinFunctionType)
-)
 
 
 def is_transforming() -> bool:
     """Whether a `torch.func` transform (vmap, grad, ...) is running."""
     return _peek_transform is not None and _peek_transform() is not None
-
-
-def is_watched() -> bool:  # hot
-    """Whether anything listens to operations on their way down: a mode, a tracer, tangents."""
-    return bool(
-        _dispatch_modes()
-        or _function_modes()
-        or forward_ad._current_level >= 0
-        or _is_tracing()
-        or is_transforming()
-    )
-
-
-def is_native(target: Any) -> bool:
-    """Whether a function is one of torch's C functions, or a method or property of its tensors."""
-    if isinstance(target, BuiltinFunctionType):
-        return target in _FUNCTIONS
-    descriptor = target.__self__ if isinstance(target, MethodWrapperType) else target
-    return getattr(descriptor, "__objclass__", None) is _C.TensorBase
 
 
 def tensor_guard(tensors: Sequence[torch.Tensor]) -> Callable[..., bool]:

@@ -7,14 +7,6 @@ argument checks, tuples and no-ops. Kernels and their order are eager's, so are 
 The generated function holds everything in local names and lets go of each tensor right after
 its last use; the caching allocator of the CPU (malloc) then hands back warm pages. Views of
 constants are made once, when the function is bound to them.
-
-Note [Below autograd]
-    Without gradients, the dispatcher still sends each operation through the keys of autograd
-    and of view tracking, which hand it on unchanged: some 7 % of a small model. The run skips
-    them where nothing can be seen of it: all operations are torch's own C functions under no
-    autocast, no output is a view or counts a write, nothing outside is written, and, asked
-    anew for each run, no mode, tracer, transform or forward-mode level listens.
-    `docs/design/0025` has the table.
 """
 
 from __future__ import annotations
@@ -27,12 +19,7 @@ import torch
 from nimble_lite.backends.straight import Names, compile_source, task_lines
 from nimble_lite.plan.planner import Schedule
 from nimble_lite.plan.schedule import Drop, Launch, is_pure_view
-from nimble_lite.tasks.checks import Check, SameShape
-from nimble_lite.tasks.graph import Ref, Region, StorageKind, Task, TaskGraph, references
-from nimble_lite.torch_internals import below_autograd, is_native, is_watched
-
-BELOW_AUTOGRAD_FROM = 16
-"""Tasks from which entering and leaving the block costs less than it saves."""
+from nimble_lite.tasks.graph import Ref, TaskGraph, references
 
 
 class SerialExecutable:
@@ -43,14 +30,12 @@ class SerialExecutable:
 
     Attributes:
         source: the generated function.
-        below: the context that runs are made in, None where it would show.
         pinned: constants of which views were made in advance.
     """
 
     def __init__(self, schedule: Schedule) -> None:
         graph = schedule.graph
         self.source, self._objects = emit_source(graph, schedule)
-        self.below = below_autograd if hides_autograd(graph) else None
         folded = constant_views(graph)
         viewed = {value for number in folded for value in graph.tasks[number].values}
         self.pinned = viewed.intersection(c.value for c in graph.constants)
@@ -60,10 +45,7 @@ class SerialExecutable:
 
     def run(self, inputs: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:  # hot
         """Run once."""
-        if self.below is None or is_watched():
-            return self._replay(*inputs)
-        with self.below():
-            return self._replay(*inputs)
+        return self._replay(*inputs)
 
     def rebind(self, constants: Mapping[int, torch.Tensor]) -> None:
         """Use other tensors for some constants."""
@@ -79,36 +61,6 @@ class SerialExecutable:
             bound: Callable[..., Sequence[torch.Tensor]]
             bound = self._compiled(self._constants, **self._objects)
         return bound
-
-
-def hides_autograd(graph: TaskGraph) -> bool:
-    """Whether a run below autograd's dispatch keys shows nothing of it."""
-    return (
-        _task_count(graph) >= BELOW_AUTOGRAD_FROM
-        and graph.has_bare_outputs
-        and all(_is_torchs_own(task) for task in graph.tasks)
-        and all(
-            graph.storages[number].kind is StorageKind.BORN
-            for task in graph.tasks
-            for number in task.writes
-        )
-    )
-
-
-def _task_count(graph: TaskGraph) -> int:
-    regions = (task.target for task in graph.tasks if isinstance(task.target, Region))
-    return len(graph.tasks) + sum(_task_count(arm.graph) for r in regions for arm in r.arms)
-
-
-def _is_torchs_own(task: Task) -> bool:
-    target = task.target
-    if isinstance(target, Region):
-        return all(_is_torchs_own(inner) for arm in target.arms for inner in arm.graph.tasks)
-    if isinstance(target, Check):
-        target = target.read
-    elif isinstance(target, SameShape):
-        target = target.target
-    return task.ambient is None and is_native(target)
 
 
 def emit_source(graph: TaskGraph, schedule: Schedule) -> tuple[str, dict[str, Any]]:

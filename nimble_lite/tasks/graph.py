@@ -243,8 +243,6 @@ class TaskGraph:
         hazards: for each kernel task, by its place in `kernel_tasks`, its predecessors there.
         host: for each task its predecessors in host order.
         device: where the work runs.
-        has_bare_outputs: no output made by the run is a view or has a version in torch's books,
-            so that nobody can tell whether these books were kept.
     """
 
     tasks: tuple[Task, ...]
@@ -259,7 +257,6 @@ class TaskGraph:
     hazards: tuple[tuple[int, ...], ...]
     host: tuple[tuple[int, ...], ...]
     device: torch.device
-    has_bare_outputs: bool
 
     @property
     def kernels(self) -> tuple[Task, ...]:

@@ -144,9 +144,8 @@ class _Recorder(TorchFunctionMode):
         flat, output_spec = tree_flatten(output)
         del output
         outputs = tuple(self._output(leaf) for leaf in flat)
-        has_bare_outputs = self._values.are_bare(flat)
         self._values.refuse_stored(flat, self._tasks)
-        return self._graph(inputs, input_spec, outputs, output_spec, has_bare_outputs)
+        return self._graph(inputs, input_spec, outputs, output_spec)
 
     # The run and its surroundings ------------------------------------------------------------
 
@@ -369,7 +368,6 @@ class _Recorder(TorchFunctionMode):
         input_spec: TreeSpec,
         outputs: tuple[Ref | object, ...],
         output_spec: TreeSpec,
-        has_bare_outputs: bool,  # noqa: FBT001 - private, called once
     ) -> TaskGraph:
         tasks = without_temporaries(self._tasks, {meta.storage for meta in self._values.metas})
         kernels = [task for task in tasks if not task.is_zero]
@@ -387,7 +385,6 @@ class _Recorder(TorchFunctionMode):
             hazards=hazards,
             host=host_edges(tasks, kernels, hazards, self._reshaped),
             device=self._values.main_device(),
-            has_bare_outputs=has_bare_outputs,
         )
 
 

@@ -150,11 +150,6 @@ class Values:
             hint="return it, or copy it into a buffer with copy_()",
         )
 
-    def are_bare(self, outputs: Sequence[Any]) -> bool:
-        """Whether no output made by the run is a view or counts a write in torch's books."""
-        made = [t for t in outputs if isinstance(t, torch.Tensor) and self.find(t) in self._maker]
-        return not any(t.is_inference() or t._is_view() or t._version for t in made)
-
     def storages(self, outputs: set[int]) -> tuple[Storage, ...]:
         """Return all storages; those below an output are marked."""
         returned = {self.storage_of(value) for value in outputs}

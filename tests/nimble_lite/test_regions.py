@@ -244,7 +244,6 @@ def test_the_cpu_runs_plain_python() -> None:
     assert isinstance(executable, SerialExecutable)
     assert executable.source.count("while True:") == 2
     assert executable.source.count("if r") + executable.source.count("if v") >= 2
-    assert executable.below is not None, "arms of torch's own operations skip autograd too"
 
 
 def test_a_refused_arm_leaves_nothing_behind() -> None:

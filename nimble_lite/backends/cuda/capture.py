@@ -142,7 +142,8 @@ class CudaExecutable:
                     body()
             self._driver.synchronize()
             try:
-                captured = self._driver.capture(watched_body if is_checked else body)
+                issued = watched_body if is_checked else body
+                captured = self._driver.capture(issued, list(outside.values()))
             except NimbleError:
                 raise
             except RuntimeError as error:

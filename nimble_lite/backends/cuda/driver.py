@@ -51,8 +51,13 @@ class Driver(Protocol):
     def running(self) -> AbstractContextManager[object]:
         """Around uncaptured runs of a program: begins after and ends before all other work."""
 
-    def capture(self, body: Callable[[], Values]) -> Captured:
-        """Capture what `body` issues; on an error the device is as before, and it is raised."""
+    def capture(self, body: Callable[[], Values], held: Sequence[torch.Tensor]) -> Captured:
+        """Capture what `body` issues; on an error the device is as before, and it is raised.
+
+        Args:
+            body: issues the program.
+            held: tensors from outside whose addresses the graph has then: it keeps their bytes.
+        """
 
     def synchronize(self) -> None:
         """Wait until the device is idle."""

@@ -221,26 +221,21 @@ class FakeDriver:
     @contextmanager
     def running(self) -> Iterator[None]:
         """Watch one run of a program outside the pool; its streams must be joined at the end."""
-        with self.replaying(None):
+        with self._watched(CachingAllocator()) as device:
             yield
+        device.forget(())
 
     @contextmanager
-    def replaying(self, addresses: frozenset[int] | None) -> Iterator[None]:
-        """Watch a run that may touch only those addresses outside, as they were captured."""
-        self._is_replaying = addresses is not None
+    def replaying(self) -> Iterator[None]:
+        """Watch one replay, in which a region runs only what its condition asks for."""
+        self._is_replaying = True
         try:
-            with self._watched(CachingAllocator()) as device:
+            with self.running():
                 yield
         finally:
             self._is_replaying = False
-        device.forget(())
-        if addresses is not None and not device.addresses <= addresses:
-            raise FakeCudaError(
-                "an illegal memory access was encountered: the graph holds the address of a "
-                "tensor that has moved since (cudaErrorIllegalAddress)"
-            )
 
-    def capture(self, body: Callable[[], Values]) -> Captured:
+    def capture(self, body: Callable[[], Values], held: Sequence[torch.Tensor]) -> Captured:
         """Run the body once under the rules of capture; its outputs stay in the pool."""
         self._is_capturing = True
         try:
@@ -251,7 +246,7 @@ class FakeDriver:
         self._graphs += 1
         blocks = device.forget(outputs.values())
         edges = self._clocks.edges
-        return _FakeGraph(self, body, outputs, blocks, frozenset(device.addresses), edges)
+        return _FakeGraph(self, body, outputs, blocks, held, edges)
 
     def release(self, blocks: Sequence[tuple[int, int, int]]) -> None:
         """Give the blocks of a graph back, and the pool with the last graph."""
@@ -362,19 +357,24 @@ class _FakeGraph:
         body: Callable[[], Values],
         outputs: Values,
         blocks: Sequence[tuple[int, int, int]],
-        addresses: frozenset[int],
+        held: Sequence[torch.Tensor],
         edges: Edges,
     ) -> None:
         self._driver = driver
         self._body = body
         self._blocks: Sequence[tuple[int, int, int]] | None = blocks
-        self._addresses = addresses
+        self._held = [(tensor, tensor.data_ptr()) for tensor in held]
         self.edges = edges
         self.outputs = dict(outputs)
 
     def replay(self) -> None:
         """Run again; watched like the capture."""
-        with self._driver.replaying(self._addresses):
+        if any(tensor.data_ptr() != address for tensor, address in self._held):
+            raise FakeCudaError(
+                "an illegal memory access was encountered: the graph has the address of a "
+                "tensor that has moved since (cudaErrorIllegalAddress)"
+            )
+        with self._driver.replaying():
             fresh = self._body()
         for value, tensor in fresh.items():
             kept = self.outputs[value]
@@ -397,7 +397,6 @@ class _Device(TorchDispatchMode):
         self._allocator = allocator
         self._placed: dict[int, _Placed] = {}
         self._outside = 1
-        self.addresses: set[int] = set()
         self._accesses: list[_Access] = []
 
     def __torch_dispatch__(
@@ -462,7 +461,6 @@ class _Device(TorchDispatchMode):
             size = max(int(storage.nbytes()), 1)
             self._placed[storage._cdata] = _Placed(_weak(storage), self._outside, size, -1)
             self._outside += size
-            self.addresses.add(storage.data_ptr())
 
     def _access(
         self, name: str, reads: Sequence[torch.Tensor], writes: Sequence[torch.Tensor]

@@ -63,7 +63,7 @@ class TorchDriver:
         for stream in self._streams:
             caller.wait_stream(stream)
 
-    def capture(self, body: Callable[[], Values]) -> Captured:
+    def capture(self, body: Callable[[], Values], held: Sequence[torch.Tensor]) -> Captured:
         """Capture into a graph of its own, with memory from this driver's pool."""
         torch.cuda.synchronize(self._device)
         clear_cublas_workspaces()
@@ -86,7 +86,7 @@ class TorchDriver:
         clear_cublas_workspaces()
         graph.instantiate()
         self._graphs += 1
-        return _TorchGraph(self, graph, outputs)
+        return _TorchGraph(self, graph, outputs, [tensor.untyped_storage() for tensor in held])
 
     def synchronize(self) -> None:
         """Wait until the device is idle."""
@@ -170,10 +170,17 @@ class TorchDriver:
 
 
 class _TorchGraph:
-    """A captured graph and the tensors that it fills."""
+    """A captured graph, the tensors that it fills, and the bytes whose addresses it has."""
 
-    def __init__(self, driver: TorchDriver, graph: torch.cuda.CUDAGraph, outputs: Values) -> None:
+    def __init__(
+        self,
+        driver: TorchDriver,
+        graph: torch.cuda.CUDAGraph,
+        outputs: Values,
+        held: Sequence[torch.UntypedStorage],
+    ) -> None:
         self._driver = driver
+        self._held = held
         self._graph: torch.cuda.CUDAGraph | None = graph
         self.outputs = outputs
 
@@ -191,7 +198,7 @@ class _TorchGraph:
 
     def release(self) -> None:
         """Give graph and memory back."""
-        graph, self._graph, self.outputs = self._graph, None, {}
+        graph, self._graph, self.outputs, self._held = self._graph, None, {}, ()
         if graph is not None:
             self._driver.forget(graph)
 

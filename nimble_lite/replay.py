@@ -21,6 +21,7 @@ from nimble_lite.errors import InputMismatchError
 from nimble_lite.inputs import InputCheck
 from nimble_lite.module_state import ModuleState
 from nimble_lite.tasks.graph import Ref, TaskGraph
+from nimble_lite.torch_internals import kernel_choice_names, kernel_choices
 
 
 class Replay:
@@ -40,6 +41,7 @@ class Replay:
         self._inputs = InputCheck(graph)
         self._state = ModuleState(fn, graph, executable.pinned)
         self._ambient = _ambient()
+        self._choices = kernel_choices() if executable.has_frozen_kernels else None
         self._assemble = _assembler(graph)
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # hot
@@ -48,6 +50,8 @@ class Replay:
         tensors = self._inputs.check(leaves)
         if _ambient() != self._ambient:
             raise self._ambient_mismatch()
+        if self._choices is not None and kernel_choices() != self._choices:
+            raise self._choice_mismatch(self._choices)
         changed = self._state.rebound()
         if changed:
             self.executable.rebind(changed)
@@ -74,6 +78,17 @@ class Replay:
                 hint="schedule the function for such arguments too",
             )
         return leaves
+
+    def _choice_mismatch(self, recorded: tuple[object, ...]) -> InputMismatchError:
+        pairs = zip(kernel_choice_names(), kernel_choices(), recorded, strict=False)
+        changed = [(name, now, then) for name, now, then in pairs if now != then]
+        return InputMismatchError(
+            "NL0203",
+            what="torch would choose other kernels now than the captured graph has",
+            found=", ".join(f"{name}={now}" for name, now, _ in changed),
+            expected=", ".join(f"{name}={then}" for name, _, then in changed),
+            hint="call it under the same settings, or schedule it again",
+        )
 
     def _ambient_mismatch(self) -> InputMismatchError:
         return InputMismatchError(

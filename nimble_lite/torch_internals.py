@@ -22,8 +22,40 @@ GLOBAL_HOOKS: tuple[dict[Any, Any], ...] = tuple(
 )
 """Hooks that run around every module's forward."""
 
+_KERNEL_CHOICES: tuple[tuple[str, Callable[[], object]], ...] = tuple(
+    (name, choice)
+    for name in (
+        "flash_sdp_enabled",
+        "mem_efficient_sdp_enabled",
+        "math_sdp_enabled",
+        "cudnn_sdp_enabled",
+        "cudnn_enabled",
+        "cudnn_benchmark",
+        "cudnn_deterministic",
+        "deterministic_algorithms",
+        "float32_matmul_precision",
+        "cublas_allow_fp16_reduced_precision_reduction",
+        "cublas_allow_bf16_reduced_precision_reduction",
+    )
+    if (choice := getattr(_C, f"_get_{name}", None)) is not None
+)
+_precision = getattr(_C, "_get_fp32_precision_getter", None)
+
 _guards = _C._dynamo.guards
 _peek_transform = getattr(getattr(_C, "_functorch", None), "peek_interpreter_stack", None)
+
+
+def kernel_choices() -> tuple[object, ...]:  # hot
+    """Every setting of torch by which it picks kernels, as it is now."""
+    chosen = tuple(choice() for _, choice in _KERNEL_CHOICES)
+    if _precision is None:
+        return chosen
+    return (*chosen, _precision("cuda", "matmul"), _precision("cuda", "conv"))
+
+
+def kernel_choice_names() -> tuple[str, ...]:
+    """Names for `kernel_choices`, in its order."""
+    return (*(name for name, _ in _KERNEL_CHOICES), "matmul_precision", "conv_precision")
 
 
 def is_transforming() -> bool:

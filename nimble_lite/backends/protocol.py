@@ -25,6 +25,10 @@ class Executable(Protocol):
     def pinned(self) -> Collection[int]:
         """Values of constants whose addresses are built in: other addresses need a new schedule."""
 
+    @property
+    def has_frozen_kernels(self) -> bool:
+        """Whether runs repeat the kernels of an earlier one instead of choosing them anew."""
+
     def run(self, inputs: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         """Run once.
 

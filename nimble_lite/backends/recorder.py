@@ -100,6 +100,8 @@ class RecorderExecutable:
         opponent: instead of the one that the seed gives.
     """
 
+    has_frozen_kernels = False
+
     def __init__(
         self,
         schedule: Schedule,

@@ -33,6 +33,8 @@ class SerialExecutable:
         pinned: constants of which views were made in advance.
     """
 
+    has_frozen_kernels = False
+
     def __init__(self, schedule: Schedule) -> None:
         graph = schedule.graph
         self.source, self._objects = emit_source(graph, schedule)

@@ -76,6 +76,8 @@ class ThreadsExecutable:
         schedule: planned with `thread_scope`, so that host order is enforced by events too.
     """
 
+    has_frozen_kernels = False
+
     def __init__(self, schedule: Schedule) -> None:
         self._graph = schedule.graph
         self._plan = _StreamSources(schedule)

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import nimble_lite
 from nimble_lite import api
@@ -189,6 +190,24 @@ def test_another_autocast_state_is_refused(schedule: Schedule) -> None:
         pytest.raises(InputMismatchError, match="NL0203"),
     ):
         scheduled(torch.ones(2, 2))
+
+
+def test_a_change_of_kernels_is_followed_or_refused(backend: Backend, schedule: Schedule) -> None:
+    def fn(x: Tensor) -> Tensor:
+        q = x.view(1, 8, 2, 64).transpose(1, 2)
+        y = nn.functional.scaled_dot_product_attention(q, q, q)
+        return y.transpose(1, 2).reshape(1, 8, -1) * 2
+
+    x = torch.randn(1, 8, 128)
+    scheduled = schedule(fn, (x,))
+    assert_same(scheduled(x), fn(x))
+    with sdpa_kernel(SDPBackend.MATH):
+        if backend == "cuda":
+            with pytest.raises(InputMismatchError, match=r"NL0203(?s:.*)flash_sdp_enabled=False"):
+                scheduled(x)
+        elif backend != "recorder":  # which holds results to the layout of the recording
+            assert_same(scheduled(x), fn(x))
+    assert_same(scheduled(x), fn(x))
 
 
 def test_autocast_at_schedule_time_is_replayed(schedule: Schedule) -> None:

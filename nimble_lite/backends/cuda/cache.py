@@ -4,7 +4,8 @@ In: executables that capture and replay. Out: who may keep a graph. All graphs o
 the driver's pool, so what one frees after its capture is used by the next. From this follow the
 invariants:
 
-* replays take turns (one lock on the host, one order on the device, which the driver keeps);
+* calls take turns, copies in and out included (one lock on the host, the driver's order on the
+  device);
 * every replay expires what any graph of the cache handed out of its own memory: a graph that was
   captured earlier may write where a later one keeps its outputs;
 * with the last graph the pool goes too, and the device has its memory back.

@@ -60,6 +60,8 @@ class CudaExecutable:
         BackendError: NL0402 when an operation cannot be captured.
     """
 
+    has_frozen_kernels = True
+
     def __init__(
         self,
         schedule: Schedule,
@@ -80,7 +82,7 @@ class CudaExecutable:
 
     def run(self, inputs: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         """Copy in, replay, hand out; calls from several threads take turns."""
-        with self._graphs.mutex:
+        with self._graphs.mutex, self._driver.turn():
             captured = self._captured or self._capture(inputs)
             self._graphs.use(self)
             for static, given in zip(self._statics.values(), inputs, strict=True):

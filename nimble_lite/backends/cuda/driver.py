@@ -59,6 +59,12 @@ class Driver(Protocol):
             held: tensors from outside whose addresses the graph has then: it keeps their bytes.
         """
 
+    def turn(self) -> AbstractContextManager[object]:
+        """Around one use of captured graphs, copies in and out included.
+
+        On the device it begins after the one before has ended, on whatever stream that was.
+        """
+
     def synchronize(self) -> None:
         """Wait until the device is idle."""
 

@@ -21,7 +21,7 @@ import ctypes
 import sys
 from bisect import insort
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -255,6 +255,10 @@ class FakeDriver:
         self._graphs -= 1
         if not self._graphs:
             self.allocator = CachingAllocator()
+
+    def turn(self) -> AbstractContextManager[object]:
+        """The CPU does one thing after another."""
+        return nullcontext()
 
     def synchronize(self) -> None:
         """The CPU is always done."""

@@ -139,15 +139,18 @@ class TorchDriver:
     def _raw_stream(self) -> int:
         return int(torch.cuda.current_stream(self._device).cuda_stream)
 
-    def launch(self, graph: torch.cuda.CUDAGraph) -> None:
-        """Replay on the current stream, behind the last replay of any graph of the pool."""
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """Order one use of the pool behind the last, where it is on another stream."""
         stream = torch.cuda.current_stream(self._device)
         if self._last is not None and self._last[0] != stream.cuda_stream:
             stream.wait_event(self._last[1])
-        graph.replay()
-        event = self._last[1] if self._last is not None else torch.cuda.Event()
-        event.record(stream)
-        self._last = (stream.cuda_stream, event)
+        try:
+            yield
+        finally:
+            event = self._last[1] if self._last is not None else torch.cuda.Event()
+            event.record(stream)
+            self._last = (stream.cuda_stream, event)
 
     def forget(self, graph: torch.cuda.CUDAGraph) -> None:
         """Give a graph back, and with the last one the pool, whose memory is free then."""
@@ -194,7 +197,7 @@ class _TorchGraph:
     def replay(self) -> None:
         """Launch the graph on the current stream."""
         if self._graph is not None:
-            self._driver.launch(self._graph)
+            self._graph.replay()
 
     def release(self) -> None:
         """Give graph and memory back."""

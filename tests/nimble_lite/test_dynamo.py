@@ -47,3 +47,17 @@ def test_training_steps_equal_eager() -> None:
         assert torch.equal(*losses)
     for a, b in zip(mine.state_dict().values(), theirs.state_dict().values(), strict=True):
         assert torch.equal(a, b)
+
+
+def test_a_branch_that_torch_states_is_scheduled_as_a_region() -> None:
+    layer = nn.Linear(3, 3)
+
+    def fn(x: torch.Tensor) -> torch.Tensor:
+        y: torch.Tensor = torch.cond(x.sum() > 0, lambda x: layer(x), lambda x: x - 1, (x,))
+        return y * 2
+
+    compiled = torch.compile(fn, backend=backend, fullgraph=True)
+
+    with torch.no_grad():
+        for x in (torch.ones(3), -torch.ones(3), torch.randn(3)):
+            assert torch.equal(compiled(x), fn(x))

@@ -1013,3 +1013,31 @@ def closure_variable_in_a_generator():
         return y
 
     return World(call=call)
+
+
+@program(hits=4)
+def closure_variable_assigned_in_finally():
+    last = None
+
+    def call(x):
+        nonlocal last
+        try:
+            y = x * 2 if last is None else last + x
+        finally:
+            last = x
+        return y
+
+    return World(call=call)
+
+
+@program(code="JL0301")
+def closure_variable_of_a_loop():
+    last = None
+
+    def call(x):
+        nonlocal last
+        for last in (1, 2):
+            x = x * 2
+        return x
+
+    return World(call=call)

@@ -26,7 +26,7 @@ export MKL_NUM_THREADS ?= 1
 export PYTHONUTF8 := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help install lint format types unit test compat bench tiny clean
+.PHONY: help install lint format types unit test nightly compat bench tiny clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -58,6 +58,9 @@ unit: $(STAMP) ## all tests on this machine's devices
 
 tiny: $(STAMP) ## the pre-commit tests, under 10 s
 	$(BIN)/python -m pytest -m tiny
+
+nightly: $(STAMP) ## the long runs: 2,000 random sequences of calls, planted bugs, many graphs
+	$(BIN)/python -m pytest -m nightly $(PYTEST_ARGS)
 
 compat: ## the same tests on Python 3.12 with torch 2.11
 	@command -v $(COMPAT_PYTHON) >/dev/null && $(COMPAT_PYTHON) -c '' 2>/dev/null || \

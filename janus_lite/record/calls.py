@@ -690,7 +690,8 @@ def _through(name: str) -> Callable[..., Any]:
 
     def run(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
         value = args[0] if args else None
-        if args and not is_a(value, torch.Tensor) and type(value) not in VALUE_TYPES:
+        is_plain = is_a(value, torch.Tensor) or is_symbolic(value) or type(value) in VALUE_TYPES
+        if args and not is_plain:
             _, method = session.heap.class_attribute(type(value), name)
             if is_a(method, types.FunctionType):
                 return call(session, method, args, kwargs)

@@ -40,6 +40,12 @@ class SymbolicInt(int):
     """An `int` that knows where it came from."""
 
     source: Source
+    fix: Callable[[Any], Any]  # see `Numbers.fix`
+
+    def __hash__(self) -> int:
+        if is_symbolic(self):  # a set or dict asks: the number decides what it holds
+            self.fix(self)
+        return int.__hash__(self)
 
     def __reduce__(self) -> tuple[type, tuple[int]]:
         return int, (int(self),)
@@ -49,6 +55,12 @@ class SymbolicFloat(float):
     """A `float` that knows where it came from."""
 
     source: Source
+    fix: Callable[[Any], Any]  # see `Numbers.fix`
+
+    def __hash__(self) -> int:
+        if is_symbolic(self):
+            self.fix(self)
+        return float.__hash__(self)
 
     def __reduce__(self) -> tuple[type, tuple[float]]:
         return float, (float(self),)
@@ -149,6 +161,7 @@ class Numbers:
     def _new(self, source: Source, value: float) -> Any:
         number = _CLASSES[type(value)](value)
         number.source = source
+        number.fix = self.fix
         self._all.append(number)
         return number
 
@@ -301,7 +314,7 @@ def _replace_attributes(holder: Any, plains: dict[int, Any]) -> None:
         _replace_in(table, plains)
     for cls in type(holder).__mro__:
         for raw in vars(cls).values():
-            if isinstance(raw, types.MemberDescriptorType):
+            if isinstance(raw, types.MemberDescriptorType) and cls is not slice:
                 value = getattr(holder, raw.__name__, None)
                 if id(value) in plains:
                     with contextlib.suppress(AttributeError, TypeError):  # C code's own, read-only

@@ -24,7 +24,7 @@ from janus_lite.record.audit import is_library_file
 from janus_lite.record.contracts import RUN_LOCAL_TYPES, VALUE_TYPES
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.kinds import is_a
-from janus_lite.record.scalars import is_number, is_symbolic
+from janus_lite.record.scalars import is_number, is_symbolic, plain
 from janus_lite.record.session import Session
 from janus_lite.record.source import Source
 
@@ -365,7 +365,7 @@ def store_item(session: Session, value: Any, owner: Any, key: Any) -> None:
             if not is_a(key, slice) and not is_symbolic(key):
                 _note_key(session, key)
             containers.store_item(session, owner, key, value)
-        owner[key] = value
+        owner[plain(key)] = value
 
 
 def delete_item(session: Session, owner: Any, key: Any) -> None:

@@ -108,7 +108,8 @@ class Snapshot:
             return facts
         storage = plain.untyped_storage()._cdata
         number = self._storages.setdefault(storage, len(self._storages))
-        data = plain.resolve_conj().resolve_neg().contiguous().reshape(-1).view(torch.uint8)
+        data = torch.empty(plain.numel(), dtype=plain.dtype)  # of stride 1, as `view` wants it
+        data = data.copy_(plain.reshape(-1)).view(torch.uint8)
         attributes = [(k, self.of(v)) for k, v in tensor.__dict__.items()]
         grad = self.of(tensor.grad) if tensor.is_leaf else None
         return facts, number, data.numpy().tobytes(), grad, attributes

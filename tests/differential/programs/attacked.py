@@ -541,3 +541,30 @@ def memo_becomes_negative_zero():
 
     state[0] = 0.0
     return World(call=lambda x: x * 0 + 1 / (x * memo()), change=forget)
+
+
+# -------------------------------------------------------------------------------- varying numbers
+
+
+@change(hits=1)
+def varying_number_in_a_set():
+    return World(
+        call=lambda x, n: x * len({n, 1}),
+        inputs=lambda step: (*fresh_tensor(step), (2, 3, 3, 1, 1, 1)[step]),
+    )
+
+
+@change(hits=1)
+def varying_number_as_a_key():
+    return World(
+        call=lambda x, n: x * len({n: 0, 1: 0}),
+        inputs=lambda step: (*fresh_tensor(step), (2, 3, 3, 1, 1, 1)[step]),
+    )
+
+
+@change(hits=0, is_visible=False)
+def varying_number_of_the_wrong_class_in_a_slice():
+    return World(
+        call=lambda x, n: x[: n % 4],
+        inputs=lambda step: (*fresh_tensor(step), (1, 2, 3, 2.0, 3.0, 1)[step]),
+    )

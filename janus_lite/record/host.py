@@ -57,12 +57,19 @@ def call(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
 def plain_arguments(
     session: Session | None, function: Any, args: Arguments, kwargs: Keywords
 ) -> tuple[Arguments, Keywords]:
-    """Arguments for a function that takes no `Text`: there the text leaves the graph."""
-    if not any(type(value) is Text for value in (*args, *kwargs.values())):
+    """Arguments for a function that takes no `Text`: there the text leaves the graph.
+
+    Numbers in it are taken for constants from now on; of tensors no guard can say the same.
+    """
+    texts = [value for value in (*args, *kwargs.values()) if type(value) is Text]
+    if not texts:
         return args, kwargs
     if session is not None:
-        name = getattr(function, "__qualname__", type(function).__qualname__)
-        session.stop(Code.TENSOR_ESCAPE, f"hands the text of a tensor to `{name}`")
+        for number in (number for text in texts for number in text.numbers):
+            session.numbers.fix(number)
+        if any(text.has_tensors for text in texts):
+            name = getattr(function, "__qualname__", type(function).__qualname__)
+            session.stop(Code.TENSOR_ESCAPE, f"hands the text of a tensor to `{name}`")
     return tuple(map(Text.unwrap, args)), {k: Text.unwrap(v) for k, v in kwargs.items()}
 
 

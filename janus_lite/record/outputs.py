@@ -114,7 +114,7 @@ class OutputPlanner:
         if is_symbolic(value):
             return self._number(value)
         if type(value) is Text:
-            return value
+            return replace(value, numbers=())
         source = self._session.heap.source_of(value)
         if source is not None:
             return Loaded(source)

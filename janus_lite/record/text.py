@@ -45,11 +45,18 @@ class Text:
         value: the string of this run.
         parts: strings and pieces.
         since: how many torch operations had run when its first piece was made.
+        numbers: the varying numbers in it, while the run lasts.
     """
 
     value: str
     parts: tuple[str | Piece, ...]
     since: int
+    numbers: tuple[Any, ...] = ()
+
+    @property
+    def has_tensors(self) -> bool:
+        """Whether some piece is no varying number."""
+        return sum(isinstance(part, Piece) for part in self.parts) > len(self.numbers)
 
     @staticmethod
     def unwrap(value: Any) -> Any:
@@ -69,7 +76,8 @@ def make_piece(session: Session, value: Any, conversion: str, specification: str
     with session.aside():
         shown = format(convert(plain(value), conversion), specification)
     piece = Piece(place, conversion, specification)
-    return Text(shown, (piece,), len(session.tape.operations))
+    numbers = (value,) if is_symbolic(value) else ()
+    return Text(shown, (piece,), len(session.tape.operations), numbers)
 
 
 def join(parts: tuple[str | Text, ...]) -> str | Text:
@@ -79,7 +87,8 @@ def join(parts: tuple[str | Text, ...]) -> str | Text:
     if not texts:
         return joined
     flat = [p for part in parts for p in (part.parts if isinstance(part, Text) else (part,))]
-    return Text(joined, tuple(flat), min(text.since for text in texts))
+    numbers = tuple(number for text in texts for number in text.numbers)
+    return Text(joined, tuple(flat), min(text.since for text in texts), numbers)
 
 
 def convert(value: Any, conversion: str) -> Any:

@@ -16,6 +16,7 @@ from types import CodeType, FunctionType
 
 from janus_lite.errors import Code
 from janus_lite.record.instrument.locate import (
+    FunctionNode,
     NotInstrumentable,
     compile_like,
     enclosing_class,
@@ -98,10 +99,11 @@ class TwinCache:
         scope = Scope(
             locals=frozenset(code.co_varnames + code.co_cellvars),
             free=frozenset(code.co_freevars),
-            stored=frozenset(stores := _stored_free(code)),
+            stored=_stored_free(code),
             class_name=owner,
         )
         rewriter = Rewriter(scope)
+        assigned = _assignments(node)
         if isinstance(node, ast.Lambda):
             node.body = rewriter.expr(node.body)
         else:
@@ -113,8 +115,8 @@ class TwinCache:
             co_qualname=code.co_qualname, co_firstlineno=code.co_firstlineno
         )
         self._register(planted, code)
-        hooked = frozenset(n for n, times in stores.items() if rewriter.stores[n] == times)
-        stored = frozenset(stores) - hooked
+        hooked = frozenset(n for n, times in rewriter.stores.items() if assigned[n] == times)
+        stored = scope.stored - hooked
         return Twin(original=code, code=planted, hooked_free=hooked, stored_free=stored)
 
     def _plant(self, code: CodeType) -> CodeType:
@@ -148,9 +150,29 @@ class TwinCache:
                 self._add_ids(constant)
 
 
-def _stored_free(code: CodeType) -> Counter[str]:
-    """How often each free variable is assigned or deleted."""
-    return Counter(
+def _assignments(function: FunctionNode) -> Counter[str]:
+    """How often the text of a function binds or deletes each name, in whatever way."""
+    times: Counter[str] = Counter()
+    nodes: list[ast.AST] = [function.body] if isinstance(function, ast.Lambda) else [*function.body]
+    while nodes:
+        node = nodes.pop()
+        match node:
+            case ast.Name(id=name, ctx=ast.Store() | ast.Del()):
+                times[name] += 1
+            case ast.ExceptHandler(name=str(name)):
+                times[name] += 1
+            case ast.alias(name=name, asname=other):
+                times[(other or name).partition(".")[0]] += 1
+            case ast.FunctionDef(name=name, decorator_list=decorators):
+                times[name] += 1
+                nodes += decorators
+        inner = node.args if isinstance(node, ast.FunctionDef | ast.Lambda) else node
+        nodes += ast.iter_child_nodes(inner)
+    return times
+
+
+def _stored_free(code: CodeType) -> frozenset[str]:
+    return frozenset(
         instruction.argval
         for instruction in dis.get_instructions(code)
         if instruction.opname in {"STORE_DEREF", "DELETE_DEREF"}

@@ -1013,3 +1013,56 @@ def closure_variable_in_a_generator():
         return y
 
     return World(call=call)
+
+
+@program(hits=4)
+def closure_variable_assigned_in_finally():
+    last = None
+
+    def call(x):
+        nonlocal last
+        try:
+            y = x * 2 if last is None else last + x
+        finally:
+            last = x
+        return y
+
+    return World(call=call)
+
+
+@program(code="JL0301")
+def closure_variable_of_a_loop():
+    last = None
+
+    def call(x):
+        nonlocal last
+        for last in (1, 2):
+            x = x * 2
+        return x
+
+    return World(call=call)
+
+
+@program(hits=2)
+def varying_number_in_a_name():
+    holder = Notes(step=0, layer0=ONE, layer1=ONE * 2, layer2=ONE * 3)
+
+    def call(x):
+        print(f"step {holder.step} of {x.sum():.1f}")
+        return x * getattr(holder, f"layer{holder.step % 3}")
+
+    def between(step):
+        holder.step = step % 2
+
+    return World(call=call, between=between, state={"holder": holder})
+
+
+@program(hits=4)
+def number_of_a_tensor_in_a_text():
+    def call(x):
+        loss = x.sum().item()
+        print(f"loss {loss:.3f}", loss)
+        LOG.warning("loss %.2f %s", loss, float(x.mean()))
+        return x * 2
+
+    return World(call=call)

@@ -62,15 +62,21 @@ def _suite(name: str, limit_s: float) -> Step:
     )
 
 
+def _tests(name: str, limit_s: float, *chosen: str) -> Step:
+    """Tests that need a device, and no others: those of the CPU need more packages."""
+    options = ("-m", "gpu", "-v", "-p", "no:cacheprovider", f"--junitxml={{out}}/{name}.xml")
+    return Step(name=name, arguments=("-m", "pytest", *chosen, *options), limit_s=limit_s)
+
+
+_REGIONS = "tests/gpu/test_regions.py"
+
 STEPS: tuple[Step, ...] = (
-    Step(
-        name="tests",
-        arguments=("-m", "pytest", "-m", "gpu", "-q", "--junitxml={out}/tests.xml"),
-        limit_s=150.0,
-    ),
-    _suite("micro", 90.0),
-    _suite("nimble", 150.0),
-    _suite("models", 130.0),
+    _tests("tests", 130.0, "tests/gpu", f"--ignore={_REGIONS}"),
+    # An error inside a conditional node can end the process.
+    _tests("regions", 50.0, _REGIONS),
+    _suite("micro", 80.0),
+    _suite("nimble", 145.0),
+    _suite("models", 120.0),
 )
 
 

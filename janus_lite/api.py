@@ -26,6 +26,7 @@ def speculate(
     warmup: int = ...,
     max_graphs: int = ...,
     strict: bool = ...,
+    verify: str = ...,
     disable: bool = ...,
     name: str | None = ...,
 ) -> Target: ...
@@ -39,6 +40,7 @@ def speculate(
     warmup: int = ...,
     max_graphs: int = ...,
     strict: bool = ...,
+    verify: str = ...,
     disable: bool = ...,
     name: str | None = ...,
 ) -> Callable[[Target], Target]: ...
@@ -51,6 +53,7 @@ def speculate(
     warmup: int = 1,
     max_graphs: int = 8,
     strict: bool = False,
+    verify: str = "off",
     disable: bool = False,
     name: str | None = None,
 ) -> Any:
@@ -67,6 +70,9 @@ def speculate(
         warmup: which of the first calls is recorded; 1 records the first.
         max_graphs: graphs kept; the oldest goes first.
         strict: raise `ConversionError` with the coded reason instead of staying imperative.
+        verify: which replays run imperatively instead, beside the graph on copies, and are compared
+            with it bit for bit: `"off"`, the `"first"` of each graph, `"every:N"`, `"always"`. A
+            graph that differs is dropped and noted; under `strict` it raises.
         disable: return `function` unchanged.
         name: shown in reports and tracebacks.
 
@@ -75,7 +81,7 @@ def speculate(
 
     Raises:
         TypeError: `function` is not callable; a `torch.compile`d or scripted module.
-        ValueError: `warmup` or `max_graphs` below 1.
+        ValueError: `warmup` or `max_graphs` below 1; an unknown `verify`.
         BackendError: an unknown backend.
 
     Paper: JANUS (NSDI 2019), speculative graph generation and execution. Differs: one real run
@@ -88,6 +94,7 @@ def speculate(
             warmup=warmup,
             max_graphs=max_graphs,
             strict=strict,
+            verify=verify,
             disable=disable,
             name=name,
         )
@@ -96,7 +103,12 @@ def speculate(
     if disable or config.current().disable:
         return function
     options = Options(
-        backend=backend, warmup=warmup, max_graphs=max_graphs, strict=strict, name=name
+        backend=backend,
+        warmup=warmup,
+        max_graphs=max_graphs,
+        strict=strict,
+        verify=verify,
+        name=name,
     )
     if isinstance(function, torch.nn.Module):
         return _speculate_module(function, options)

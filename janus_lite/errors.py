@@ -30,6 +30,7 @@ class Code(Enum):
     OPERATION_RAISED = "JL0405"
     LATE_ASSERTION = "JL0407"
     VALUE_VARIES = "JL0408"
+    UNEQUAL = "JL0409"
     ESCAPING_OUTPUT = "JL0501"
     AMBIENT_STATE = "JL0601"
     MEGAMORPHIC = "JL0602"
@@ -54,6 +55,7 @@ HINTS: dict[Code, str] = {
     Code.OPERATION_RAISED: "test for the condition instead of catching the exception",
     Code.LATE_ASSERTION: "test the tensor's value before printing and changing",
     Code.VALUE_VARIES: "keep the decision in tensor code, such as torch.where",
+    Code.UNEQUAL: "please report it; the call was answered imperatively, the graph is gone",
     Code.ESCAPING_OUTPUT: "return tensors, numbers, containers or plain objects",
     Code.AMBIENT_STATE: "call the function outside that mode",
     Code.MEGAMORPHIC: "make what varies a tensor, or raise max_graphs",

@@ -18,7 +18,7 @@ import time
 import types
 import weakref
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,8 +36,9 @@ from janus_lite.runtime import backends
 from janus_lite.runtime.ambient import modes_are_off
 from janus_lite.runtime.cache import Conversion, ConversionCache
 from janus_lite.runtime.checks import Call, Difference, broken_numbers, first_difference
-from janus_lite.runtime.emit import Leave, emit
+from janus_lite.runtime.emit import Emitted, Leave, emit
 from janus_lite.runtime.policy import Policy
+from janus_lite.runtime.verify import Verifier, Watch, schedule
 from janus_lite.torch_internals import GLOBAL_STATE_GUARD, is_transforming
 
 _log = logging.getLogger(__name__)
@@ -52,6 +53,7 @@ class Options:
     warmup: int = 1
     max_graphs: int = 8
     strict: bool = False
+    verify: str = "off"
     name: str | None = None
 
 
@@ -74,6 +76,7 @@ class SpeculativeFunction:
         self.options = options
         self._owner = None if owner is None else weakref.ref(owner)
         self._compile = backends.lookup(options.backend)
+        self._is_due = schedule(options.verify)
         self._cache = ConversionCache(options.max_graphs)
         self._policy = Policy(options.warmup, config.current().patience)
         self._lock = threading.Lock()
@@ -198,12 +201,15 @@ class SpeculativeFunction:
         except Exception as error:  # a backend may raise anything; the call itself is right
             return Reason(Code.BACKEND, f"{self.backend_name}: {type(error).__name__}: {error}")
         try:
-            emitted = emit(program, trace.examples, global_state, self.name, graph)
+            has_shadow = self._is_due is not None
+            emitted = emit(
+                program, trace.examples, global_state, self.name, graph, has_shadow=has_shadow
+            )
         except Exception as error:
             return Reason(Code.INTERNAL, f"emitting the graph: {type(error).__name__}: {error}")
         conversion = Conversion(
             program=program,
-            emitted=emitted,
+            emitted=self._verified(program, emitted) if has_shadow else emitted,
             backend=self.backend_name if graph is not None else "eager",
             record_seconds=trace.seconds,
             convert_seconds=time.perf_counter() - started,
@@ -214,6 +220,28 @@ class SpeculativeFunction:
         _log.debug("%s", emitted.source)
         self._dump(emitted.source)
         return None
+
+    def _verified(self, program: Program, emitted: Emitted) -> Emitted:
+        """The same graph, verified by shadow runs when they are due."""
+        relaxed = self._relaxed
+
+        def rerun(
+            args: tuple[Any, ...], kwargs: dict[str, Any], watch: Watch
+        ) -> tuple[Any, Program | Reason]:
+            module = self._module()
+            result, trace = record(self.original, args, kwargs, module, relaxed, watch)
+            return result, generalize(trace, len(args), tuple(kwargs))
+
+        assert self._is_due is not None
+        verifier = Verifier(program, emitted, self._is_due, rerun, self._found_unequal)
+        return replace(emitted, call=verifier)
+
+    def _found_unequal(self, verifier: Verifier, reason: Reason) -> None:
+        """A shadow run differed: the graph goes; the imperative result stands."""
+        self._cache.keep(lambda conversion: conversion.emitted.call is not verifier)
+        self._note(reason)
+        if self.options.strict:
+            raise ConversionError(reason)
 
     def _dump(self, source: str) -> None:
         """Write the generated source to the folder of `JANUS_LITE_DUMP`, numbered."""

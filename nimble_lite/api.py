@@ -10,6 +10,7 @@ Example:
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -18,17 +19,20 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from nimble_lite import config
+from nimble_lite.backends.cuda.cache import GraphCache
 from nimble_lite.backends.cuda.capture import CudaExecutable
-from nimble_lite.backends.cuda.driver import Driver, TorchDriver
+from nimble_lite.backends.cuda.driver import Driver
+from nimble_lite.backends.cuda.torch_driver import TorchDriver
 from nimble_lite.backends.protocol import Executable
 from nimble_lite.backends.recorder import RecorderExecutable
 from nimble_lite.backends.serial import SerialExecutable
 from nimble_lite.backends.threads import ThreadsExecutable
 from nimble_lite.errors import BackendError, InputMismatchError, NimbleError, ScheduleError
 from nimble_lite.measure import Measurement, fastest, undisturbed
+from nimble_lite.module_state import ModuleChangedError
 from nimble_lite.plan.planner import Schedule, Streams, make_schedule
 from nimble_lite.plan.schedule import device_scope, thread_scope
-from nimble_lite.replay import ModuleChangedError, Replay
+from nimble_lite.replay import Replay
 from nimble_lite.report import Report, write_chrome_trace, write_dot
 from nimble_lite.tasks.cost import CPU, H100
 from nimble_lite.tasks.graph import TaskGraph
@@ -53,7 +57,7 @@ def schedule(
         fn: a module, a `GraphModule` or any callable whose torch operations do not depend on
             Python state that changes between calls.
         example_inputs: positional arguments, or keyword arguments as a mapping. Calls must have
-            equal shapes, dtypes, strides and devices.
+            equal shapes, dtypes, strides and devices; `add` makes room for others.
         streams: `"auto"` lets gates and measurements choose, `"max"` keeps every two unordered
             tasks on different streams, a number caps them.
         outputs: `"safe"` gives each call its own outputs; `"reuse"` (CUDA) hands out the graph's
@@ -73,15 +77,18 @@ def schedule(
         raise _no_such("outputs", outputs, '"safe" or "reuse"')
     if backend is not None and backend not in BACKENDS:
         raise _no_such("backend", backend, f"None or one of {', '.join(BACKENDS)}")
-    args: tuple[Any, ...] = ()
-    kwargs: dict[str, Any] = {}
-    if isinstance(example_inputs, Mapping):
-        kwargs = dict(example_inputs)
-    elif isinstance(example_inputs, Sequence):
-        args = tuple(example_inputs)
-    else:
-        raise _no_such("example_inputs", type(example_inputs).__name__, "a tuple or a mapping")
+    args, kwargs = _arguments(example_inputs)
     return ScheduledFunction(fn, args, kwargs, streams=streams, outputs=outputs, backend=backend)
+
+
+def _arguments(
+    example_inputs: Sequence[Any] | Mapping[str, Any],
+) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    if isinstance(example_inputs, Mapping):
+        return (), dict(example_inputs)
+    if isinstance(example_inputs, Sequence):
+        return tuple(example_inputs), {}
+    raise _no_such("example_inputs", type(example_inputs).__name__, "a tuple or a mapping")
 
 
 def _no_such(option: str, found: object, expected: str) -> ScheduleError:
@@ -90,12 +97,22 @@ def _no_such(option: str, found: object, expected: str) -> ScheduleError:
     )
 
 
+@dataclass(slots=True, kw_only=True)
+class _Entry:
+    """One schedule in force: what calls it, what it is, what was measured."""
+
+    replay: Callable[..., Any]
+    plan: Schedule
+    executable: Executable
+    chosen: str
+    measurement: Measurement | None = None
+
+
 class ScheduledFunction:
-    """A function with its schedule; call it like the function.
+    """A function with its schedules, one for each form of inputs; call it like the function.
 
     Attributes:
         original: the function itself.
-        plan: the `Schedule` in force: `plan.summary()`, `str(plan)`.
     """
 
     def __init__(
@@ -110,29 +127,55 @@ class ScheduledFunction:
     ) -> None:
         self.original = fn
         self._streams, self._outputs, self._backend = streams, outputs, backend
-        self._notes: tuple[str, ...] = ()
-        self._replay: Callable[..., Any]
-        self._measurement: Measurement | None = None
-        self._make(args, kwargs)
+        self._driver: Driver | None = None
+        # Two rivals must fit while they are measured.
+        self._graphs = GraphCache(max(2, config.current().max_graphs))
+        self._entries: dict[_Form, _Entry] = {}
+        self._entry = self._make(args, kwargs)
+
+    @property
+    def plan(self) -> Schedule:
+        """The schedule that was used last: `plan.summary()`, `str(plan)`."""
+        return self._entry.plan
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:  # hot
         """Replay, or record again first when the module has changed."""
+        if len(self._entries) > 1:
+            self._entry = self._entries.get(_form(args, kwargs), self._entry)
         try:
-            return self._replay(*args, **kwargs)
+            return self._entry.replay(*args, **kwargs)
         except ModuleChangedError:
-            self._make(args, kwargs)
-            return self._replay(*args, **kwargs)
+            self._entry = self._make(args, kwargs)
+            return self._entry.replay(*args, **kwargs)
+
+    def add(self, example_inputs: Sequence[Any] | Mapping[str, Any]) -> None:
+        """Schedule the function for inputs of another form too: other shapes or dtypes.
+
+        All schedules share memory for their CUDA graphs; `max_graphs` bounds how many are kept.
+
+        Args:
+            example_inputs: as for `schedule`.
+        """
+        self._entry = self._make(*_arguments(example_inputs))
 
     def report(self) -> Report:
-        """Return what was planned, measured and chosen, and why."""
+        """Return what was planned, measured and chosen, and why, for the schedule used last."""
         name = getattr(self.original, "__qualname__", type(self.original).__name__)
+        notes = []
+        if len(self._entries) > 1:
+            notes.append(f"{len(self._entries)} forms of inputs have a schedule")
+        if self._graphs.evictions:
+            notes.append(
+                f"{self._graphs.evictions} graphs were given back and captured again when needed: "
+                f"more than max_graphs={config.current().max_graphs} forms are in use"
+            )
         return Report(
             name=name,
-            backend=self._chosen,
+            backend=self._entry.chosen,
             summary=self.plan.summary(),
             candidates=self.plan.candidates,
-            measurement=self._measurement,
-            notes=self._notes,
+            measurement=self._entry.measurement,
+            notes=tuple(notes),
         )
 
     def to_chrome_trace(self, path: str | Path) -> None:
@@ -144,20 +187,26 @@ class ScheduledFunction:
         write_dot(self.plan, path)
 
     def close(self) -> None:
-        """Give back what the backend holds; later calls raise NL0407."""
-        self._executable.close()
-        self._replay = _closed
+        """Give back what the backends hold; later calls raise NL0407."""
+        for entry in self._entries.values():
+            entry.executable.close()
+            entry.replay = _closed
 
     # Making ----------------------------------------------------------------------------------
 
-    def _make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    def _make(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Entry:
+        form = _form(args, kwargs)
+        if form in self._entries:
+            self._entries.pop(form).executable.close()
         graph = record(self.original, args, kwargs)
         kind = self._backend or ("cuda" if graph.device.type == "cuda" else "serial")
         rivals = self._rivals(kind) if config.current().measure else {}
         if rivals:
-            self._keep_fastest(rivals, graph, args, kwargs)
+            entry = self._fastest(rivals, graph, args, kwargs)
         else:
-            self._take(kind, graph, self._streams)
+            entry = self._entry_of(kind, graph, self._streams)
+        self._entries[form] = entry
+        return entry
 
     def _rivals(self, kind: str) -> dict[str, tuple[str, Streams]]:
         """What is measured against eager, by name: backend and streams. Empty: nothing is."""
@@ -167,57 +216,84 @@ class ScheduledFunction:
             return {"many streams": (kind, "auto"), "one stream": (kind, 1)}
         return {kind: (kind, self._streams)} if self._backend is None else {}
 
-    def _take(self, kind: str, graph: TaskGraph, streams: Streams) -> Replay:
-        """Plan for a backend and put its replay in force."""
+    def _entry_of(self, kind: str, graph: TaskGraph, streams: Streams) -> _Entry:
+        """Plan for a backend and make its replay."""
         profile = H100 if kind in {"cuda", "recorder"} else CPU
         scope = thread_scope(graph) if kind == "threads" else device_scope(graph)
         asked: Streams = 1 if kind == "serial" else streams
-        self.plan: Schedule = make_schedule(graph, scope, profile, asked)
-        self._executable: Executable = _build(kind, self.plan, self._outputs)
-        replay = Replay(self.original, graph, self._executable)
-        self._replay = replay
-        self._chosen: str = kind
+        plan = make_schedule(graph, scope, profile, asked)
+        executable = self._build(kind, plan)
         if folder := config.current().dump:
-            _dump(Path(folder), self.plan, self._executable, kind)
-        return replay
+            _dump(Path(folder), plan, executable, kind)
+        replay = Replay(self.original, graph, executable)
+        return _Entry(replay=replay, plan=plan, executable=executable, chosen=kind)
 
-    def _keep_fastest(
+    def _build(self, kind: str, plan: Schedule) -> Executable:
+        if kind == "serial":
+            return SerialExecutable(plan)
+        if kind == "threads":
+            return ThreadsExecutable(plan)
+        if kind == "recorder":
+            return RecorderExecutable(plan)
+        if self._driver is None:
+            self._driver = make_driver(plan.graph.device, plan.plan.streams)
+        self._driver.reserve(plan.plan.streams)
+        is_reused = self._outputs == "reuse"
+        return CudaExecutable(plan, self._driver, reuse_outputs=is_reused, graphs=self._graphs)
+
+    def _fastest(
         self,
         rivals: Mapping[str, tuple[str, Streams]],
         graph: TaskGraph,
         args: tuple[Any, ...],
         kwargs: dict[str, Any],
-    ) -> None:
+    ) -> _Entry:
         """Measure the rivals and the function itself in turns, and keep the fastest.
 
         One stream against eager is the gain of replaying; many streams against one is the gain
         of overlapping. They are never added up.
         """
         tensors = [leaf for leaf in tree_leaves((args, kwargs)) if isinstance(leaf, torch.Tensor)]
-        made: dict[str, tuple[Replay, Schedule, Executable]] = {}
+        made: dict[str, _Entry] = {}
         for name, (kind, streams) in rivals.items():
-            replay = self._take(kind, graph, streams)
-            if name == "one stream" and made["many streams"][1].plan.streams == 1:
+            entry = self._entry_of(kind, graph, streams)
+            if name == "one stream" and made["many streams"].plan.plan.streams == 1:
                 # The gates chose one stream already: there is nothing to compare.
-                self._executable.close()
+                entry.executable.close()
                 made = {"one stream": made["many streams"]}
             else:
-                made[name] = (replay, self.plan, self._executable)
+                made[name] = entry
         runs: dict[str, Callable[[], Any]] = {
-            name: partial(replay, *args, **kwargs) for name, (replay, _, _) in made.items()
+            name: partial(entry.replay, *args, **kwargs) for name, entry in made.items()
         }
-        runs["eager"] = partial(_Eager(self.original), *args, **kwargs)
+        eager = _Eager(self.original)
+        runs["eager"] = partial(eager, *args, **kwargs)
         wait = torch.cuda.synchronize if graph.device.type == "cuda" else _nothing
         with undisturbed(graph, tensors):
-            self._measurement = fastest(runs, wait)
-        self._chosen = self._measurement.chosen
-        for name, (_, _, executable) in made.items():
-            if name != self._chosen:
-                executable.close()
-        if self._chosen in made:
-            self._replay, self.plan, self._executable = made[self._chosen]
-        else:
-            self._replay = _Eager(self.original)
+            measurement = fastest(runs, wait)
+        chosen = measurement.chosen
+        for name, entry in made.items():
+            if name != chosen:
+                entry.executable.close()
+        kept = made.get(chosen, entry)
+        kept.chosen, kept.measurement = chosen, measurement
+        if chosen not in made:
+            kept.replay = eager
+        return kept
+
+
+_Form = tuple[tuple[str, torch.Size, torch.dtype, torch.device], ...]
+
+
+def _form(args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Form:
+    """What tells the schedules of a function apart; each replay checks the rest of its own."""
+    named = [*((str(i), value) for i, value in enumerate(args)), *sorted(kwargs.items())]
+    return tuple(
+        (name, leaf.shape, leaf.dtype, leaf.device)
+        for name, value in named
+        for leaf in ((value,) if isinstance(value, torch.Tensor) else tree_leaves(value))
+        if isinstance(leaf, torch.Tensor)
+    )
 
 
 class _Eager:
@@ -229,17 +305,6 @@ class _Eager:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         with torch.no_grad():
             return self._fn(*args, **kwargs)
-
-
-def _build(kind: str, plan: Schedule, outputs: Outputs = "safe") -> Executable:
-    if kind == "serial":
-        return SerialExecutable(plan)
-    if kind == "threads":
-        return ThreadsExecutable(plan)
-    if kind == "recorder":
-        return RecorderExecutable(plan)
-    driver = make_driver(plan.graph.device, plan.plan.streams)
-    return CudaExecutable(plan, driver, reuse_outputs=outputs == "reuse")
 
 
 def make_driver(device: torch.device, streams: int) -> Driver:

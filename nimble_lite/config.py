@@ -19,6 +19,9 @@ class Config:
         stream_cap: most streams that `streams="auto"` considers.
         memory_budget: bytes that the intermediate tensors of a schedule may take in the arena
             bound; streams are given up until they fit. 0 means no limit.
+        max_graphs: captured CUDA graphs that one scheduled function keeps; the least recently used
+            is given back first and captured again when it is needed.
+        check_capture: after a capture, compare the order in the CUDA graph with the plan's.
         measure: with no backend named, run the candidates and keep the fastest.
         dump: folder that receives task graph, program and generated source of each schedule
             (`NIMBLE_LITE_DUMP`).
@@ -26,6 +29,8 @@ class Config:
 
     stream_cap: int = 4
     memory_budget: int = 0
+    max_graphs: int = 8
+    check_capture: bool = False
     measure: bool = True
     dump: str = ""
 

@@ -29,6 +29,7 @@ CODES: dict[str, str] = {
     "NL0204": "an input requires grad and grad mode is on",
     "NL0206": "a value that Python read while recording is different now",
     "NL0207": "an output of an earlier replay was used after it was overwritten",
+    "NL0208": "a loop was not done after the most iterations it may take",
     "NL0301": "a schedule has a race, or breaks a rule of streams and events",
     "NL0302": "an option has no such value",
     "NL0303": "no schedule fits the memory budget",
@@ -36,6 +37,7 @@ CODES: dict[str, str] = {
     "NL0402": "an operation cannot be captured into a CUDA graph",
     "NL0403": "capturing the CUDA graph failed",
     "NL0404": "a conditional region cannot become a conditional node",
+    "NL0405": "a captured graph orders operations in another way than the plan",
     "NL0407": "the schedule was closed",
 }
 """Every code with the sentence that explains it; `docs/errors.md` has a page for each."""

@@ -225,13 +225,7 @@ def _call_module(
 def _construct(session: Session, cls: type, args: Arguments, kwargs: Keywords) -> Any:
     """`cls(...)` as `type.__call__` does it: `__new__`, then `__init__`."""
     if (contract := _class_contract(cls)) is not None:
-        if cls is type:
-            if len(args) != 1:
-                return _unknown(session, cls, args, kwargs)
-            if is_symbolic(args[0]):
-                return type(plain(args[0]))
-            _note_class(session, args[0])
-        return _call_leaf(session, cls, contract, args, kwargs)
+        return _construct_leaf(session, cls, contract, args, kwargs)
     meta_call = session.heap.class_attribute(type(cls), "__call__")[1]
     if is_a(meta_call, types.FunctionType):
         return call(session, meta_call, (cls, *args), kwargs)
@@ -249,6 +243,23 @@ def _construct(session: Session, cls: type, args: Arguments, kwargs: Keywords) -
     if cls in type(value).__mro__:
         _initialise(session, cls, init, value, args, kwargs)
     return value
+
+
+def _construct_leaf(
+    session: Session, cls: type, contract: Contract, args: Arguments, kwargs: Keywords
+) -> Any:
+    if cls is type:
+        if len(args) != 1:
+            return _unknown(session, cls, args, kwargs)
+        if is_symbolic(args[0]):
+            return type(plain(args[0]))
+        _note_class(session, args[0])
+    if _is_namedtuple(cls):
+        new = getattr(session.heap.class_attribute(cls, "__new__")[1], "__func__", None)
+        if is_a(new, types.FunctionType) and new.__code__.co_filename == "<string>":
+            with session.own_work():  # generated code that only makes the tuple
+                return cls(*args, **kwargs)
+    return _call_leaf(session, cls, contract, args, kwargs)
 
 
 def _make(session: Session, cls: type, new: Any, args: Arguments, kwargs: Keywords) -> Any:

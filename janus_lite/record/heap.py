@@ -400,8 +400,13 @@ class Heap:
             self.entry(self.pin(names, "builtins"), names, name)
 
     @_never_raises
-    def function(self, function: types.FunctionType) -> None:
-        """Note an outside function's code, defaults and closure."""
+    def function(self, function: types.FunctionType, stored: frozenset[str] = frozenset()) -> None:
+        """Note an outside function's code, defaults and closure.
+
+        Args:
+            function: the function.
+            stored: variables of its closure that are noted when they are read.
+        """
         source = self.pin(function, function.__qualname__)
         state = (function.__code__, function.__defaults__, function.__kwdefaults__)
         self._read(ReadKind.FUNCTION, source, state)
@@ -415,7 +420,17 @@ class Heap:
             self.mapping(owner, function.__kwdefaults__)
         names = function.__code__.co_freevars
         for name, cell in zip(names, function.__closure__ or (), strict=True):
-            self.cell(cell, f"{function.__qualname__}.{name}")
+            if name in stored and not _is_empty(cell):
+                self.pin(cell, f"{function.__qualname__}.{name}")
+            else:
+                self.cell(cell, f"{function.__qualname__}.{name}")
+
+    def read_cell(self, cell: types.CellType, value: Any) -> Any:
+        """Note that a variable of a closure was read; return what the program gets for it."""
+        owner = self.source_of(cell)
+        if owner is None or self._writes.is_written(cell, "cell_contents"):
+            return value
+        return self.read(value, self.step(CellContents, owner))
 
     def is_marked_cell(self, cell: types.CellType) -> bool:
         """Whether the closure cell belongs to an outside function."""
@@ -425,6 +440,8 @@ class Heap:
     def cell(self, cell: types.CellType, label: str) -> None:
         """Note what a closure cell of an outside function holds."""
         owner = self.pin(cell, label)
+        if self._writes.is_written(cell, "cell_contents"):
+            return
         try:
             value = cell.cell_contents
         except ValueError:
@@ -589,6 +606,14 @@ class Heap:
             self._read(ReadKind.LENGTH, source, len(elements))
         for index, element in enumerate(elements):
             self.mark(element, self.step(Element, source, index))
+
+
+def _is_empty(cell: types.CellType) -> bool:
+    try:
+        cell.cell_contents  # noqa: B018  # reading an empty one raises
+    except ValueError:
+        return True
+    return False
 
 
 def _is_submodule(source: Source) -> bool:

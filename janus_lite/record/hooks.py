@@ -75,6 +75,26 @@ class Hooks:
         table[name] = value
 
     @staticmethod
+    def load_free(value: Any, name: str) -> Any:
+        """A variable of an enclosing function that this function also assigns."""
+        session = current()
+        if session is None:
+            return value
+        cell = session.free_cell(sys._getframe(1), name, value)
+        return value if cell is None else session.heap.read_cell(cell, value)
+
+    @staticmethod
+    def store_free(value: Any, name: str) -> None:
+        """A variable of an enclosing function was assigned."""
+        session = current()
+        if session is None:
+            return
+        cell = session.free_cell(sys._getframe(1), name, value)
+        if cell is not None:
+            session.store(StoreKind.ATTRIBUTE, cell, "cell_contents", value)
+            session.writes.written(cell, "cell_contents")
+
+    @staticmethod
     def load_attr(owner: Any, name: str) -> Any:
         """`owner.name`."""
         session = current()

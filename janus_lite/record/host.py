@@ -63,7 +63,7 @@ def plain_arguments(
     if session is not None:
         name = getattr(function, "__qualname__", type(function).__qualname__)
         session.stop(Code.TENSOR_ESCAPE, f"hands the text of a tensor to `{name}`")
-    return _real(args), _real(kwargs)
+    return tuple(map(Text.unwrap, args)), {k: Text.unwrap(v) for k, v in kwargs.items()}
 
 
 # ------------------------------------------------------------------------------------- rules
@@ -198,9 +198,9 @@ def _problem(session: Session, values: Arguments) -> str | None:
 
 def _is_shown_by_library(session: Session, value: Any) -> bool:
     """Whether making the text of `value` runs no code of the program."""
-    if is_a(value, Text | torch.Tensor | FunctionType) or type(value) in _LOGGERS:
+    if is_symbolic(value) or is_a(value, Text | torch.Tensor | FunctionType):
         return True
-    if is_symbolic(value):
+    if type(value) in _LOGGERS:
         return True
     if is_a(value, type):
         methods = [session.heap.class_attribute(type(value), n)[1] for n in ("__str__", "__repr__")]
@@ -231,7 +231,7 @@ def _is_c_class(session: Session, category: Any) -> bool:
 
 
 def _real(values: Any) -> Any:
-    """Arguments as this run passes them: texts as the strings they are now."""
+    """Arguments as this run passes them: texts as strings, varying numbers as numbers."""
     if is_a(values, dict):
         return {key: plain(Text.unwrap(value)) for key, value in values.items()}
     return tuple(plain(Text.unwrap(value)) for value in values)

@@ -22,7 +22,7 @@ from janus_lite.record.hooks import TWINS
 from janus_lite.record.outputs import OutputPlanner, plan_now
 from janus_lite.record.session import Session, enter
 from janus_lite.record.source import Argument, Keyword
-from janus_lite.record.tape import DispatchMode, FunctionMode
+from janus_lite.record.tape import DispatchMode, FunctionMode, Observer
 from janus_lite.record.trace import Trace
 
 
@@ -32,6 +32,7 @@ def record(
     kwargs: dict[str, Any],
     owner: object = None,
     relaxed: frozenset[str] = frozenset(),
+    observe: Observer | None = None,
 ) -> tuple[Any, Trace]:
     """Call `function(*args, **kwargs)` under the recorder.
 
@@ -43,6 +44,7 @@ def record(
             function is then looked up on the class again, so that a patched class is noticed.
         relaxed: places (as printed by their source) where another object of the same class, or
             another number, may stand from now on.
+        observe: shown each operation and what it gave.
 
     Returns:
         The user's result and the trace; `trace.reason` says why it cannot be replayed.
@@ -51,6 +53,7 @@ def record(
         BaseException: whatever the user's function raises, unchanged; its trace is dropped.
     """
     session = Session(TWINS, calls.call, syntax.iterate, syntax.store_item, plan_now, relaxed)
+    session.tape.observe = observe
     heap = session.heap
     args = tuple(heap.read(value, Argument(index)) for index, value in enumerate(args))
     kwargs = {name: heap.read(value, Keyword(name)) for name, value in kwargs.items()}

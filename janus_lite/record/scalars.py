@@ -23,6 +23,7 @@ Note [Varying numbers]
 from __future__ import annotations
 
 import builtins
+import contextlib
 import gc
 import math
 import operator
@@ -291,6 +292,8 @@ def _replace_in(holder: Any, plains: dict[int, Any]) -> None:
         holder.update(plains[id(value)] for value in found)
     elif isinstance(holder, types.CellType):
         holder.cell_contents = plains[id(holder.cell_contents)]
+    elif isinstance(holder, types.FunctionType) and id(holder.__defaults__) in plains:
+        holder.__defaults__ = plains[id(holder.__defaults__)]
     elif not isinstance(holder, types.FrameType):
         _replace_attributes(holder, plains)
 
@@ -314,4 +317,5 @@ def _replace_attributes(holder: Any, plains: dict[int, Any]) -> None:
             if isinstance(raw, types.MemberDescriptorType) and cls is not slice:
                 value = getattr(holder, raw.__name__, None)
                 if id(value) in plains:
-                    raw.__set__(holder, plains[id(value)])
+                    with contextlib.suppress(AttributeError, TypeError):  # C code's own, read-only
+                        raw.__set__(holder, plains[id(value)])

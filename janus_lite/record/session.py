@@ -8,7 +8,7 @@ import threading
 from collections.abc import Callable
 from contextvars import ContextVar
 from functools import cache, partial
-from types import CodeType, FrameType, FunctionType
+from types import CellType, CodeType, FrameType, FunctionType
 from typing import Any
 
 from janus_lite.errors import Code, Reason, Site
@@ -21,6 +21,10 @@ from janus_lite.record.tape import Tape
 
 # Torch asks these files, for every operator under a dispatch mode, who shall run it.
 _DISPATCH_RULES = (os.path.join("torch", "_library", ""), os.path.join("torch", "_ops.py"))
+
+
+# Frames of their own for a part of a function that runs at once; from 3.12 on there are none.
+_INNER_FRAMES = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>"})
 
 
 def _is_weakref_callback(code: CodeType) -> bool:
@@ -86,6 +90,7 @@ class Session:
         self._sites: dict[tuple[int, int], Site] = {}
         self._fresh_functions: dict[int, FunctionType] = {}
         self._noted_functions: set[int] = set()
+        self._closures: dict[int, list[tuple[CellType, ...]]] = {}
         self._first: Site | None = None  # the speculated function itself, until a line of it runs
         self.numbers = Numbers(
             lambda source, value: self.heap.assume_equal(source, value),
@@ -167,6 +172,7 @@ class Session:
         self.tape.release()
         self.writes = WriteLog()
         self._fresh_functions.clear()
+        self._closures.clear()
 
     def own_work(self) -> OwnWork:
         """A `with` block in which any library code may run: ours, or all it reads is noted."""
@@ -200,12 +206,30 @@ class Session:
             return None
         if id(function) not in self._fresh_functions and id(function) not in self._noted_functions:
             self._noted_functions.add(id(function))
-            self.heap.function(function)
+            self.heap.function(function, twin.hooked_free)
+        if twin.hooked_free:
+            self._closures.setdefault(id(twin.code), []).append(function.__closure__ or ())
         if twin.stored_free and self._stores_outside(function, twin):
             names = ", ".join(sorted(twin.stored_free))
             self.stop(Code.OUTSIDE_WRITE, f"`{function.__name__}` assigns `{names}` of its closure")
             return None
         return twin.bind(function)
+
+    def free_cell(self, frame: FrameType, name: str, value: object) -> CellType | None:
+        """The outside cell of a variable that the code of `frame` has just read or assigned.
+
+        Returns:
+            `None` where the run made the cell, or where it is not known; the trace is stopped then.
+        """
+        while frame.f_code.co_name in _INNER_FRAMES and frame.f_back is not None:
+            frame = frame.f_back
+        closures = self._closures.get(id(frame.f_code), ())
+        cells = {id(c): c for closure in closures for c in _named(frame.f_code, closure, name)}
+        found = [c for c in cells.values() if _holds(c, value)]
+        if len(found) != 1:
+            self.stop(Code.OUTSIDE_WRITE, f"assigns `{name}`, one of several closures' variables")
+            return None
+        return found[0] if self.heap.is_marked_cell(found[0]) else None
 
     def _stores_outside(self, function: FunctionType, twin: Twin) -> bool:
         cells = dict(zip(twin.original.co_freevars, function.__closure__ or (), strict=True))
@@ -228,6 +252,18 @@ class Session:
         """Stop: a Python function ran that no hook saw."""
         name = f"`{code.co_qualname}` ({code.co_filename}:{code.co_firstlineno})"
         self.stop(Code.LEAK, f"{name} ran uninstrumented, called from C code")
+
+
+def _named(code: CodeType, closure: tuple[CellType, ...], name: str) -> tuple[CellType, ...]:
+    position = code.co_freevars.index(name)
+    return closure[position : position + 1]
+
+
+def _holds(cell: CellType, value: object) -> bool:
+    try:
+        return cell.cell_contents is value
+    except ValueError:
+        return False
 
 
 class OwnWork:

@@ -30,6 +30,7 @@ from janus_lite.torch_internals import TorchDispatchMode, TorchFunctionMode, is_
 
 _NORM_TRAINING = 5  # position of `training` in the operators that update running statistics
 Layout = tuple[tuple[int, ...], tuple[int, ...]]
+Observer = Callable[[Operation, object], None]
 _HOST_VALUES = (bool, int, float, complex)
 
 
@@ -68,6 +69,7 @@ class Tape:
         self.try_depth = 0
         self.is_stopped = False
         self.is_unrecorded = False  # what runs now is none of the program's operations
+        self.observe: Observer | None = None
         self.inputs: list[Input] = []
         self.examples: list[torch.Tensor] = []
         self.operations: list[Operation] = []
@@ -207,25 +209,39 @@ class Tape:
                 return
             if self._dynamic:
                 kind, expected = OperationKind.SHAPE, _shapes(result)
-        self.operations.append(
-            Operation(
-                target,
-                args,
-                kwargs,
-                output,
-                kind,
-                expected,
-                tuple(self._written),
-                self._mutated,
-                self._undoable,
-                self._draws,
-                tuple(self._generators),
-                self.try_depth > 0,
-                self._site(),
-                self._module(),
-                layout,
-            )
+        operation = Operation(
+            target,
+            args,
+            kwargs,
+            output,
+            kind,
+            expected,
+            tuple(self._written),
+            self._mutated,
+            self._undoable,
+            self._draws,
+            tuple(self._generators),
+            self.try_depth > 0,
+            self._site(),
+            self._module(),
+            layout,
         )
+        self.operations.append(operation)
+        if self.observe is not None:
+            self._show(operation, result)
+
+    def _show(self, operation: Operation, result: object) -> None:
+        """Let the observer see what an operation gave."""
+        assert self.observe is not None
+        self.depth += 1  # its own operations are none of the program's
+        was_unrecorded, self.is_unrecorded = self.is_unrecorded, True
+        try:
+            self.observe(operation, result)
+        except Exception as error:
+            self._stop(Code.INTERNAL, f"observing: {type(error).__name__}: {error}")
+        finally:
+            self.depth -= 1
+            self.is_unrecorded = was_unrecorded
 
     # ---------------------------------------------------------------- numbers
 

@@ -39,7 +39,7 @@ class Piece:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Text:
-    """An f-string with tensors in it.
+    """An f-string with tensors or varying numbers in it.
 
     Attributes:
         value: the string of this run.

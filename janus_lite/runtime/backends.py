@@ -1,6 +1,7 @@
 """Backend names -> functions that compile a graph.
 
-`eager` (and `auto` for now) emits straight-line Python. Any other name is one of
+`eager` (and `auto` for now) emits straight-line Python. `nimble` is the other package of this
+distribution, found by its name when it is asked for, installed or not. Any other name is one of
 `torch.compile`'s backends, or a callable `backend(gm, example_inputs) -> callable`: it gets the
 graph as a `torch.fx.GraphModule`.
 """
@@ -8,6 +9,7 @@ graph as a `torch.fx.GraphModule`.
 from __future__ import annotations
 
 import operator
+import pkgutil
 from collections.abc import Callable, Sequence
 from typing import Any, cast
 
@@ -23,6 +25,7 @@ from janus_lite.runtime.commit import foreign_outputs
 
 Backend = Callable[[fx.GraphModule, Sequence[torch.Tensor]], Callable[..., Any]]
 NATIVE = frozenset({"auto", "eager"})
+_SIBLINGS = {"nimble": "nimble_lite.dynamo:backend"}
 
 
 def lookup(backend: str | Backend) -> Backend | None:
@@ -36,9 +39,10 @@ def lookup(backend: str | Backend) -> Backend | None:
     if backend in NATIVE:
         return None
     try:
-        found: Any = torch._dynamo.lookup_backend(backend)
+        place = _SIBLINGS.get(backend)
+        found: Any = pkgutil.resolve_name(place) if place else torch._dynamo.lookup_backend(backend)
     except Exception as error:
-        known = sorted({*NATIVE, *torch.compiler.list_backends()})
+        known = sorted({*NATIVE, *_SIBLINGS, *torch.compiler.list_backends()})
         raise BackendError(f"unknown backend {backend!r}; expected one of {known}") from error
     return cast("Backend", found)
 

@@ -56,13 +56,16 @@ class CommitEmitter:
         self._lines.append(f"return {self._plan(self._output)}")
 
     def _note(self, plan: object) -> None:
+        if isinstance(plan, Source):
+            self._load(plan)
         if isinstance(plan, Loaded):
             self._load(plan.source)
-        elif isinstance(plan, Built):
+        if isinstance(plan, Built):
             self._uses[id(plan)] += 1
-            if self._uses[id(plan)] == 1:
-                for part in parts_of(plan):
-                    self._note(part)
+            if self._uses[id(plan)] > 1:
+                return
+        for part in parts_of(plan):
+            self._note(part)
 
     def _load(self, source: Source) -> str:
         return self._numbers.get(id(source)) or self._loader.load(source)

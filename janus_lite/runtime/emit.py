@@ -17,14 +17,14 @@ import torch
 
 from janus_lite.program.effects import is_assertion
 from janus_lite.program.generalize import Program
-from janus_lite.record.source import Computed, Source
+from janus_lite.record.source import Source
 from janus_lite.record.text import convert
 from janus_lite.record.torch_table import name_of
 from janus_lite.record.trace import Input, Operation, OperationKind, Read, Ref, refs_in
 from janus_lite.runtime import ambient
 from janus_lite.runtime.commit import CommitEmitter, foreign_outputs, is_literal
 from janus_lite.runtime.fingerprint import Fingerprint, FingerprintBuilder
-from janus_lite.runtime.guards import LOOKUP_ERRORS, GuardEmitter, Names
+from janus_lite.runtime.guards import GuardEmitter, Names
 from janus_lite.runtime.heap_check import HeapCheck, split_by_fingerprint
 from janus_lite.runtime.undo import remember, undo
 from janus_lite.torch_internals import tensor_guard
@@ -60,6 +60,8 @@ class Emitted:
     Attributes:
         call: `call(args, kwargs)` gives the output or a `Leave`.
         check: the guards alone: `check(args, kwargs)` gives the inputs or `MISS`.
+        shadow: `shadow(args, kwargs, copies, observe)` checks the guards and runs the operations
+            on copies, showing every result; `None` unless it was asked for.
         source: the text of `call`.
         filename: under which `linecache` knows it.
         fingerprint: the words behind the quick accept, `None` when guards are few.
@@ -67,6 +69,7 @@ class Emitted:
 
     call: Callable[[tuple[Any, ...], dict[str, Any]], Any]
     check: Callable[[tuple[Any, ...], dict[str, Any]], Any]
+    shadow: Callable[..., Any] | None
     source: str
     filename: str
     fingerprint: Fingerprint | None
@@ -78,6 +81,8 @@ def emit(
     global_state: Callable[[], bool],
     name: str,
     graph: Callable[..., Sequence[object]] | None = None,
+    *,
+    has_shadow: bool = False,
 ) -> Emitted:
     """Generate the function of a program.
 
@@ -88,9 +93,10 @@ def emit(
         name: shown in tracebacks.
         graph: a foreign backend's compiled graph: it gets the inputs and returns the values of
             `foreign_outputs(program)`; `None` emits the operations themselves.
+        has_shadow: also generate `Emitted.shadow`.
     """
     writer = _Writer(program, examples, global_state, graph)
-    source = writer.module()
+    source = writer.module(has_shadow=has_shadow)
     filename = f"<janus_lite {next(_counter)} {name}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
     exec(compile(source, filename, "exec"), writer.names.namespace)  # noqa: S102  # our own text
@@ -98,6 +104,7 @@ def emit(
     return Emitted(
         call=namespace["replay"],
         check=namespace["check"],
+        shadow=namespace.get("shadow"),
         source=source,
         filename=filename,
         fingerprint=writer.fingerprint,
@@ -130,7 +137,6 @@ class _Writer:
             convert=convert,
             global_state=global_state,
             ambient=ambient,
-            LOOKUP_ERRORS=LOOKUP_ERRORS,
             modes_are_off=ambient.modes_are_off,
         )
         if examples:
@@ -140,7 +146,7 @@ class _Writer:
         self._targets: dict[int, str] = {}
         self._numbers: dict[int, str] = {}
 
-    def module(self) -> str:
+    def module(self, *, has_shadow: bool) -> str:
         """Return the module's text."""
         guards = ["try:", *_indent(self._guards()), "except Exception:  # a place is gone"]
         guards.append(f"{_INDENT}return MISS")
@@ -153,6 +159,9 @@ class _Writer:
             "def replay(args, kwargs):",
             *_indent([*guards, *self._body()]),
         ]
+        if has_shadow:
+            head = "def shadow(args, kwargs, copies, observe):"
+            parts += ["", head, *_indent([*guards, *self._shadow(loaded)])]
         return "\n".join(parts) + "\n"
 
     # --------------------------------------------------------------- guards
@@ -180,16 +189,7 @@ class _Writer:
             lines.append(f"if not tensors_match({arguments}): return MISS")
         for source in self._program.numbers:
             self._numbers[id(source)] = emitter.loader.load(source)
-        if not self._has_computed():
-            return lines
-        return ["try:", *_indent(lines), "except LOOKUP_ERRORS: return MISS"]
-
-    def _has_computed(self) -> bool:
-        """Whether a check computes with numbers, which may divide by zero and the like."""
-        assumptions = self._program.assumptions
-        reads = (*assumptions.arguments, *assumptions.heap)
-        sources = (*(r.source for r in reads), *self._program.numbers)
-        return any(isinstance(source, Computed) for source in sources)
+        return lines
 
     def _emit_plainly(self, emitter: GuardEmitter, lines: list[str], reads: Sequence[Read]) -> None:
         for read in reads:
@@ -241,7 +241,11 @@ class _Writer:
         ending = self._ending(commit, steps)
         is_pure = commit == len(steps) and not program.effects
         lines = self._cancellable(lines + ending) if is_pure else self._cancellable(lines) + ending
-        if not program.changes_ambient:
+        return self._restoring(lines)
+
+    def _restoring(self, lines: list[str]) -> list[str]:
+        """Put the ambient state back after `lines`, where they change it."""
+        if not self._program.changes_ambient:
             return lines
         return [
             "state = ambient.save()",
@@ -250,6 +254,18 @@ class _Writer:
             "finally:",
             f"{_INDENT}ambient.restore(state)",
         ]
+
+    def _shadow(self, loaded: str) -> list[str]:
+        """The operations alone, on copies of the inputs; every result is shown to `observe`."""
+        lines = [f"({loaded},) = copies(({loaded},))"] if loaded else []
+        if self._graph is not None:
+            lines.append(self._graph_call())
+            return [*lines, _observation(foreign_outputs(self._program), ", are_final=True")]
+        body: list[str] = []
+        for operation in self._program.operations:
+            body += self._operation(operation, has_saved=False)
+            body.append(_observation(refs_in(operation.output)))
+        return [*lines, *self._restoring(body)]
 
     def _steps(self) -> list[list[str]]:
         """The lines of each operation."""
@@ -383,15 +399,17 @@ class _Writer:
     # --------------------------------------------------------------- output
 
     def _foreign_call(self) -> list[str]:
+        may_repeat = not (self._program.writes_outside or self._program.draws)
+        return self._cancellable([self._graph_call()]) if may_repeat else [self._graph_call()]
+
+    def _graph_call(self) -> str:
         arguments = ", ".join(f"v{i.ref.index}" for i in self._program.inputs)
         refs = foreign_outputs(self._program)
         inputs = {i.ref for i in self._program.inputs}
         produced = [r for r in refs if r not in inputs]
         pattern = "".join(f"v{r.index}, " for r in produced)
         call = f"graph({arguments})"
-        lines = [f"({pattern}) = {call}" if produced else call]
-        may_repeat = not (self._program.writes_outside or self._program.draws)
-        return self._cancellable(lines) if may_repeat else lines
+        return f"({pattern}) = {call}" if produced else call
 
     def _ending(self, first: int, steps: Sequence[list[str]]) -> list[str]:
         """From the commit point `first` on: the effects in program order, the rest, the output."""
@@ -403,6 +421,11 @@ class _Writer:
         commit.effects(len(self._program.operations))
         commit.output()
         return lines
+
+
+def _observation(refs: Sequence[Ref], more: str = "") -> str:
+    shown = ", ".join(f"{ref.index}: v{ref.index}" for ref in dict.fromkeys(refs))
+    return f"observe({{{shown}}}{more})"
 
 
 def _made_or_read(operation: Operation) -> set[int]:

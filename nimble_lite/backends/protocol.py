@@ -9,16 +9,25 @@ leaves the executable usable.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Protocol
 
 import torch
 
-from nimble_lite.tasks.graph import Ambient, Task
+from nimble_lite.errors import InternalError
+from nimble_lite.tasks.graph import Ambient, Region, Task
 
 
 class Executable(Protocol):
     """A schedule that can run."""
+
+    @property
+    def pinned(self) -> Collection[int]:
+        """Values of constants whose addresses are built in: other addresses need a new schedule."""
+
+    @property
+    def has_frozen_kernels(self) -> bool:
+        """Whether runs repeat the kernels of an earlier one instead of choosing them anew."""
 
     def run(self, inputs: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         """Run once.
@@ -38,7 +47,9 @@ class Executable(Protocol):
 
 
 def bound_target(task: Task) -> Callable[..., Any]:
-    """What to call for a task, with the autocast state it was recorded under."""
+    """What to call for a task without a region, under the autocast it was recorded under."""
+    if isinstance(task.target, Region):
+        raise InternalError(f"{task.name} is a region: it is emitted, not called")
     if task.ambient is None:
         return task.target
     return _UnderAutocast(task.target, task.ambient)

@@ -19,7 +19,7 @@ from typing import NamedTuple, Protocol
 
 import torch
 
-from nimble_lite.backends.protocol import bound_target
+from nimble_lite.backends.straight import callable_of
 from nimble_lite.errors import ScheduleError, StaleValueError
 from nimble_lite.plan.arena import ArenaPlan
 from nimble_lite.plan.planner import Schedule
@@ -100,6 +100,8 @@ class RecorderExecutable:
         opponent: instead of the one that the seed gives.
     """
 
+    has_frozen_kernels = False
+
     def __init__(
         self,
         schedule: Schedule,
@@ -113,6 +115,7 @@ class RecorderExecutable:
         self._program = schedule.program if program is None else program
         self._arena = schedule.arena if arena is None else arena
         self._constants = {c.value: c.tensor for c in self._graph.constants}
+        self.pinned = frozenset(self._constants)
         self._opponent = opponent
         self.seed = seed
 
@@ -236,7 +239,7 @@ class _Memory:
             (task.args, task.kwargs),
             lambda leaf: self._argument(leaf, seen) if isinstance(leaf, Ref) else leaf,
         )
-        result = bound_target(task)(*args, **kwargs)
+        result = callable_of(task)(*args, **kwargs)
         for path, value in task.results:
             meta = self.graph.values[value]
             if meta.storage in task.births:

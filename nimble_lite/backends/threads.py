@@ -27,7 +27,7 @@ from typing import Any
 
 import torch
 
-from nimble_lite.backends.serial import Names, compile_source, task_lines
+from nimble_lite.backends.straight import Names, compile_source, task_lines
 from nimble_lite.plan.planner import Schedule
 from nimble_lite.plan.schedule import (
     FORK,
@@ -76,10 +76,13 @@ class ThreadsExecutable:
         schedule: planned with `thread_scope`, so that host order is enforced by events too.
     """
 
+    has_frozen_kernels = False
+
     def __init__(self, schedule: Schedule) -> None:
         self._graph = schedule.graph
         self._plan = _StreamSources(schedule)
         self._constants = {c.value: c.tensor for c in self._graph.constants}
+        self.pinned = frozenset(self._constants)
         self._inputs = sorted({i.value for i in self._graph.inputs if isinstance(i, Ref)})
         self._mutex = threading.Lock()
         count = schedule.plan.streams

@@ -147,8 +147,9 @@ def is_pure_view(graph: TaskGraph, task: Task) -> bool:
     if not task.is_zero or task.births:
         return False
     inside = {graph.values[value].storage for _, value in task.results}
-    # `t_` and the like return the very object that they changed.
-    return bool(inside) and not getattr(task.target, "__name__", "_").endswith("_")
+    # `t_` and the like return the very object that they changed; `__getitem__` does not.
+    name = getattr(task.target, "__name__", "_")
+    return bool(inside) and (name.endswith("__") or not name.endswith("_"))
 
 
 def _contract(graph: TaskGraph, members: Sequence[int]) -> tuple[tuple[int, ...], ...]:

@@ -25,6 +25,9 @@ RNG_TOKEN = "rng"  # noqa: S105 - a token of order, not a password
 HOST_TOKEN = "host"  # noqa: S105 - a token of order, not a password
 BARRIER_TOKEN = "barrier"  # noqa: S105 - a token of order, not a password
 
+REGION_TOKEN = "region"  # noqa: S105 - a token of order, not a password
+"""Holds regions in order: their bodies take turns on the same streams and free lists."""
+
 TRUSTED_NAMESPACES = frozenset({"aten", "prims", "prim", "quantized", "torchvision"})
 """Namespaces whose schemas are believed, up to `UNDECLARED_WRITES`."""
 

@@ -114,6 +114,51 @@ class Ambient:
     dtype: torch.dtype
 
 
+class RegionKind(Enum):
+    """How the arms of a region are chosen."""
+
+    IF = "if"
+    SWITCH = "switch"
+    WHILE = "while"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Arm:
+    """One alternative of a branch, or the condition or body of a loop.
+
+    Attributes:
+        graph: without constants, and it writes nothing from outside.
+        operands: for each distinct input of the graph, in order of values, which operand it is.
+        copied: for each output, whether it has to be copied to have bytes of its own.
+    """
+
+    graph: TaskGraph
+    operands: tuple[int, ...]
+    copied: tuple[bool, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Region:
+    """Control flow that is decided on tensor values: what a region's task has as its target.
+
+    The task's arguments are the operands. Of a branch, the first is the predicate `bool[]` or the
+    index, which is clamped to the arms there are. Of a loop, the first `carried` are its state.
+
+    Attributes:
+        kind: of choice.
+        arms: then and else; the cases; condition and body.
+        carried: length of a loop's state, 0 for branches.
+        cap: most iterations of a loop.
+        results: form of each result, the same whichever arm runs.
+    """
+
+    kind: RegionKind
+    arms: tuple[Arm, ...]
+    carried: int
+    cap: int
+    results: tuple[TensorMeta, ...]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Task:
     """One torch-level operation.
@@ -121,7 +166,7 @@ class Task:
     Attributes:
         id: position in recorded order.
         name: short unique name.
-        target: what to call.
+        target: what to call, or a region.
         args, kwargs: its arguments, tensors replaced by `Ref`.
         results: path inside the returned value -> value number, for tensors not seen before.
         kernels: ATen operations that launch work, in order; empty for a zero task.
@@ -136,7 +181,7 @@ class Task:
 
     id: int
     name: str
-    target: Callable[..., Any]
+    target: Callable[..., Any] | Region
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
     results: tuple[tuple[tuple[int | str, ...], int], ...]

@@ -24,6 +24,15 @@ def owners(fn: Callable[..., Any]) -> dict[str, torch.nn.Module]:
     return found
 
 
+def holders(fn: Callable[..., Any]) -> list[tuple[Callable[[], Any], Any]]:
+    """Names by which `fn` reaches modules and tensors: what reads one, and what it held."""
+    return [
+        (read, value)
+        for read, value in _names(fn)
+        if isinstance(value, torch.nn.Module | torch.Tensor)
+    ]
+
+
 def module_names(fn: Callable[..., Any]) -> dict[int, str]:
     """Qualified name of every module below `fn`, by identity."""
     return {
@@ -62,6 +71,20 @@ def _reached(fn: Any) -> Iterator[tuple[str, Any]]:
         yield from ((name, cell.cell_contents) for name, cell in cells if _is_filled(cell))
         names = fn.__code__.co_names
         yield from ((name, fn.__globals__[name]) for name in names if name in fn.__globals__)
+
+
+def _names(fn: Any) -> Iterator[tuple[Callable[[], Any], Any]]:
+    """The names among them that can be bound anew: cells and globals."""
+    if isinstance(fn, functools.partial):
+        yield from _names(fn.func)
+    elif isinstance(fn, MethodType):
+        yield from _names(fn.__func__)
+    elif isinstance(fn, FunctionType):
+        for cell in filter(_is_filled, fn.__closure__ or ()):
+            yield functools.partial(getattr, cell, "cell_contents", None), cell.cell_contents
+        for name in fn.__code__.co_names:
+            if name in fn.__globals__:
+                yield functools.partial(fn.__globals__.get, name), fn.__globals__[name]
 
 
 def _is_filled(cell: Any) -> bool:

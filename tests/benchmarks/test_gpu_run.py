@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -54,6 +55,40 @@ def test_output_goes_where_it_is_told(tmp_path: Path) -> None:
     run_steps([where], tmp_path)
 
     assert (tmp_path / "where.log").read_text() == f"{tmp_path}/x\n"
+
+
+TESTS = [each for each in STEPS if "pytest" in each.arguments]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("each", TESTS, ids=lambda each: each.name)
+def test_what_a_device_needs_is_collected_without_our_plugins(each: Step, tmp_path: Path) -> None:
+    """The machines with a device lack these packages, and nothing is installed there."""
+    absent = ("hypothesis", "pytest_randomly", "pytest_timeout", "inline_snapshot", "gymnasium")
+    for name in absent:
+        (tmp_path / f"{name}.py").write_text("raise ImportError('not on that machine')\n")
+    plugins = ("no:randomly", "no:timeout", "no:hypothesispytest", "no:benchmark", "no:xdist")
+    collect = Step(
+        name="collect",
+        arguments=(
+            *each.arguments,
+            "--collect-only",
+            *(word for plugin in plugins for word in ("-p", plugin)),
+        ),
+        limit_s=120,
+    )
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(tmp_path))
+        (ended,) = run_steps([collect], tmp_path)
+
+    log = (tmp_path / "collect.log").read_text()
+    assert ended.exit_code == 0, log
+    collected = re.findall(r"<Module (\w+\.py)>", log)
+    assert collected, log
+    files = {path.name for path in (Path(__file__).parents[1] / "gpu").glob("test_*.py")}
+    is_regions = each.name == "regions"
+    assert set(collected) == ({"test_regions.py"} if is_regions else files - {"test_regions.py"})
 
 
 def test_the_steps_fit_into_one_call() -> None:

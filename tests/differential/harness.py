@@ -110,10 +110,10 @@ def speculate(world: World, **options: Any) -> SpeculativeFunction:
     return found
 
 
-def equal_calls(file: str, name: str, calls: int = CALLS) -> Outcome:
+def equal_calls(file: str, name: str, calls: int = CALLS, **options: Any) -> Outcome:
     """Call a program plainly and speculated, `calls` times, and compare what each call shows."""
     plain, other = build(file, name), build(file, name)
-    speculative = speculate(other)
+    speculative = speculate(other, **options)
     hits_before = 0
     for step in range(calls):
         if step == CHANGE_AT:

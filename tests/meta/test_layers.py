@@ -24,17 +24,19 @@ ORDER = {
         program program.assumptions program.effects program.views program.generalize
         runtime runtime.fingerprint runtime.ambient runtime.guards runtime.checks
         runtime.heap_check runtime.rebuild runtime.commit runtime.undo runtime.emit runtime.backends
-        runtime.cache runtime.policy
+        runtime.cache runtime.policy runtime.verify
         report function api
     """,
     "nimble_lite": """
-        errors config
-        tasks tasks.graph tasks.alias tasks.owners tasks.tracing tasks.cost
+        errors config torch_internals
+        tasks tasks.graph tasks.alias tasks.checks tasks.edges tasks.owners tasks.regions
+        tasks.origins tasks.surroundings tasks.refusals tasks.values tasks.tracing tasks.cost
         plan plan.meg plan.matching plan.streams plan.simulate plan.schedule plan.arena plan.races
         plan.planner
         measure
-        backends backends.protocol backends.recorder backends.serial backends.threads backends.cuda
-        replay report api dynamo
+        backends backends.protocol backends.straight backends.recorder backends.serial
+        backends.threads backends.cuda
+        inputs dict_tags module_state replay report api dynamo
     """,
 }
 

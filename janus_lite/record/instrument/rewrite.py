@@ -10,6 +10,7 @@ A node type without a rule refuses the function (deny by default).
 from __future__ import annotations
 
 import ast
+from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
@@ -51,10 +52,14 @@ _FRAME_BUILTINS_WITHOUT_ARGUMENTS = frozenset({"vars", "dir"})
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scope:
-    """Names of the function: what is local, what is free; everything else is global."""
+    """Names of the function: what is local, what is free; everything else is global.
+
+    `stored` are the free ones that the function assigns.
+    """
 
     locals: frozenset[str]
     free: frozenset[str]
+    stored: frozenset[str]
     class_name: str | None
 
 
@@ -62,6 +67,7 @@ class Rewriter:
     """Rewrites statements and expressions of one function; see the module docstring."""
 
     def __init__(self, scope: Scope) -> None:
+        self.stores: Counter[str] = Counter()  # of free variables that became a hook
         self._scope = scope
         self._comprehension_names: list[set[str]] = []
         self._temporaries = 0
@@ -96,10 +102,16 @@ class Rewriter:
         return name not in self._scope.locals and name not in self._scope.free
 
     def _name(self, node: ast.Name) -> ast.expr:
+        if self._is_stored_free(node.id):
+            return _hook("load_free", node, ast.Constant(node.id))
         # `super` must stay a plain name: the compiler makes the `__class__` cell for it.
         if not self._is_global(node.id) or node.id in {"super", "__class__", "__debug__"}:
             return node
         return _hook("load_global", ast.Constant(self._mangle(node.id)))
+
+    def _is_stored_free(self, name: str) -> bool:
+        is_bound = any(name in bound for bound in self._comprehension_names)
+        return name in self._scope.stored and not is_bound
 
     def _mangle(self, name: str) -> str:
         owner = self._scope.class_name
@@ -362,6 +374,10 @@ class Rewriter:
         match target:
             case ast.Name(id=name) if self._is_declared_global(name):
                 return [ast.Expr(_hook("store_global", value, ast.Constant(self._mangle(name))))]
+            case ast.Name(id=name) if name in self._scope.stored:
+                self.stores[name] += 1
+                stored = _hook("store_free", ast.Name(name, ast.Load()), ast.Constant(name))
+                return [ast.Assign([target], value), ast.Expr(stored)]
             case ast.Name():
                 return [ast.Assign([target], value)]
             case ast.Attribute():
@@ -390,7 +406,9 @@ class Rewriter:
 
     def _is_plain_target(self, node: ast.expr) -> bool:
         inner = node.value if isinstance(node, ast.Starred) else node
-        return isinstance(inner, ast.Name) and not self._is_declared_global(inner.id)
+        if not isinstance(inner, ast.Name):
+            return False
+        return not (self._is_declared_global(inner.id) or inner.id in self._scope.stored)
 
     def _augmented(self, node: ast.AugAssign) -> list[ast.stmt]:
         symbol = ast.Constant(_BINARY[type(node.op)])

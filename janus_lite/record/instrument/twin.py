@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import dis
 import threading
+from collections import Counter
 from dataclasses import dataclass
 from types import CodeType, FunctionType
 
@@ -31,11 +32,13 @@ class Twin:
     Attributes:
         original: the code object that was instrumented.
         code: its twin.
-        stored_free: free variables that the function assigns.
+        hooked_free: free variables whose every assignment is seen by a hook.
+        stored_free: other free variables that the function assigns.
     """
 
     original: CodeType
     code: CodeType
+    hooked_free: frozenset[str]
     stored_free: frozenset[str]
 
     def bind(self, function: FunctionType) -> FunctionType:
@@ -95,6 +98,7 @@ class TwinCache:
         scope = Scope(
             locals=frozenset(code.co_varnames + code.co_cellvars),
             free=frozenset(code.co_freevars),
+            stored=frozenset(stores := _stored_free(code)),
             class_name=owner,
         )
         rewriter = Rewriter(scope)
@@ -109,7 +113,9 @@ class TwinCache:
             co_qualname=code.co_qualname, co_firstlineno=code.co_firstlineno
         )
         self._register(planted, code)
-        return Twin(original=code, code=planted, stored_free=_stored_free(code))
+        hooked = frozenset(n for n, times in stores.items() if rewriter.stores[n] == times)
+        stored = frozenset(stores) - hooked
+        return Twin(original=code, code=planted, hooked_free=hooked, stored_free=stored)
 
     def _plant(self, code: CodeType) -> CodeType:
         """Put the hook object in place of its placeholder, in nested code too."""
@@ -142,8 +148,9 @@ class TwinCache:
                 self._add_ids(constant)
 
 
-def _stored_free(code: CodeType) -> frozenset[str]:
-    return frozenset(
+def _stored_free(code: CodeType) -> Counter[str]:
+    """How often each free variable is assigned or deleted."""
+    return Counter(
         instruction.argval
         for instruction in dis.get_instructions(code)
         if instruction.opname in {"STORE_DEREF", "DELETE_DEREF"}

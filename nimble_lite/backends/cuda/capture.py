@@ -13,29 +13,28 @@ graph's own memory, and a tensor of an earlier replay raises when its data is to
 
 from __future__ import annotations
 
-import threading
-import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 
+from nimble_lite import config
+from nimble_lite.backends.cuda.cache import GraphCache
 from nimble_lite.backends.cuda.driver import Captured, Driver, Values
 from nimble_lite.backends.cuda.emit import run_program, verify_checks
+from nimble_lite.backends.cuda.regions import refuse_uncapturable_region
+from nimble_lite.backends.cuda.topology import Tails, require_planned_order
 from nimble_lite.backends.recorder import tensor_on
 from nimble_lite.errors import BackendError, CaptureError, NimbleError
 from nimble_lite.measure import undisturbed
 from nimble_lite.plan.planner import Schedule
 from nimble_lite.plan.schedule import output_values
 from nimble_lite.tasks.alias import bytes_of
-from nimble_lite.tasks.graph import Ref, StorageKind, TaskGraph
-from nimble_lite.tasks.tracing import Check
+from nimble_lite.tasks.checks import Check
+from nimble_lite.tasks.graph import Ref, Region, StorageKind, TaskGraph
+from nimble_lite.torch_internals import storage_at
 
 WARM_UPS = 2
-_OVERWRITTEN = (
-    "NL0207 an output of an earlier replay was used after it was overwritten\n"
-    "  hint:     clone it before the next call, or schedule with outputs='safe'"
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,29 +54,39 @@ class CudaExecutable:
         schedule: what to capture.
         driver: the device, or its double.
         reuse_outputs: hand out the graph's own memory.
+        graphs: shares the driver's pool with other executables; a cache of its own if left out.
 
     Raises:
         BackendError: NL0402 when an operation cannot be captured.
     """
 
-    def __init__(self, schedule: Schedule, driver: Driver, *, reuse_outputs: bool = False) -> None:
+    has_frozen_kernels = True
+
+    def __init__(
+        self,
+        schedule: Schedule,
+        driver: Driver,
+        *,
+        reuse_outputs: bool = False,
+        graphs: GraphCache | None = None,
+    ) -> None:
         refuse_uncapturable(schedule.graph)
         self._schedule = schedule
         self._driver = driver
         self._reuse = reuse_outputs
         self._constants = {c.value: c.tensor for c in schedule.graph.constants}
+        self.pinned = frozenset(self._constants)
         self._statics: dict[int, _Static] = {}
         self._captured: Captured | None = None
-        self._handed_out: list[weakref.ref[torch.Tensor]] = []
-        self._mutex = threading.Lock()
+        self._graphs = GraphCache(1) if graphs is None else graphs
 
     def run(self, inputs: Sequence[torch.Tensor]) -> Sequence[torch.Tensor]:
         """Copy in, replay, hand out; calls from several threads take turns."""
-        with self._mutex:
+        with self._graphs.mutex, self._driver.turn():
             captured = self._captured or self._capture(inputs)
+            self._graphs.use(self)
             for static, given in zip(self._statics.values(), inputs, strict=True):
                 _copy_in(static, given)
-            self._expire()
             captured.replay()
             verify_checks(self._schedule.graph, captured.outputs)
             for static, given in zip(self._statics.values(), inputs, strict=True):
@@ -88,29 +97,45 @@ class CudaExecutable:
     def rebind(self, constants: Mapping[int, torch.Tensor]) -> None:
         """Use other tensors for some constants; addresses are in the graph: capture anew."""
         self._constants.update(constants)
-        self._release()
+        self._give_up()
 
     def close(self) -> None:
         """Give graph, static inputs and memory back."""
-        self._release()
-        self._statics = {}
+        self._give_up()
         self._constants = {}
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Give graph, static inputs and memory back; the next run captures again."""
+        self._statics = {}
         if self._captured is not None:
             self._captured.release()
             self._captured = None
+
+    def _give_up(self) -> None:
+        with self._graphs.mutex:
+            self._graphs.leave(self)
+            self.release()
 
     # Capture ---------------------------------------------------------------------------------
 
     def _capture(self, inputs: Sequence[torch.Tensor]) -> Captured:
         graph = self._schedule.graph
+        self._graphs.make_room()
         self._statics = static_inputs(graph, inputs)
         outside = {value: static.tensor for value, static in self._statics.items()}
         outside |= self._constants
 
+        tails: dict[int, frozenset[int]] = {}
+        is_checked = config.current().check_capture
+
         def body() -> Values:
             return run_program(self._schedule, self._driver, outside)
+
+        def watched_body() -> Values:
+            def launched(task: int) -> None:
+                tails[task] = self._driver.tail()
+
+            return run_program(self._schedule, self._driver, outside, launched=launched)
 
         buffers = [static.tensor for static in self._statics.values()]
         with undisturbed(graph, buffers):
@@ -119,7 +144,8 @@ class CudaExecutable:
                     body()
             self._driver.synchronize()
             try:
-                self._captured = self._driver.capture(body)
+                issued = watched_body if is_checked else body
+                captured = self._driver.capture(issued, list(outside.values()))
             except NimbleError:
                 raise
             except RuntimeError as error:
@@ -129,7 +155,18 @@ class CudaExecutable:
                     found=str(error).splitlines()[0],
                     hint="torch is usable; the function itself still runs",
                 ) from error
-        return self._captured
+        self._captured = captured
+        if is_checked:
+            self._require_planned_order(tails)
+        return captured
+
+    def _require_planned_order(self, tails: Tails) -> None:
+        if self._captured is not None:
+            try:
+                require_planned_order(self._schedule, tails, self._captured.edges)
+            except NimbleError:
+                self.release()
+                raise
 
     # Outputs ---------------------------------------------------------------------------------
 
@@ -159,29 +196,22 @@ class CudaExecutable:
 
     def _borrowed(self, tensor: torch.Tensor) -> torch.Tensor:
         """The graph's bytes under a storage object of this replay, which can be expired alone."""
-        storage = tensor.untyped_storage()
-        alias = torch._C._construct_storage_from_data_pointer(
-            storage.data_ptr(), storage.device, storage.nbytes()
-        )
+        alias = storage_at(tensor.untyped_storage())
         borrowed = torch.empty(0, dtype=tensor.dtype, device=tensor.device)
         borrowed.set_(alias, tensor.storage_offset(), tensor.shape, tensor.stride())
-        self._handed_out.append(weakref.ref(borrowed))
+        self._graphs.lend(borrowed)
         return borrowed
-
-    def _expire(self) -> None:
-        for reference in self._handed_out:
-            tensor = reference()
-            if tensor is not None:
-                torch._C._set_storage_access_error_msg(tensor, _OVERWRITTEN)
-        self._handed_out.clear()
 
 
 def refuse_uncapturable(graph: TaskGraph) -> None:
     """Raise NL0402 for the first operation that needs a host value to be launched.
 
+    Inside a region it is NL0404, also for random numbers.
     A value that only Python read is compared after the replay instead.
     """
     for task in graph.tasks:
+        if isinstance(task.target, Region):
+            refuse_uncapturable_region(task, task.target)
         if task.is_sync and not isinstance(task.target, Check):
             raise BackendError(
                 "NL0402",

@@ -1,21 +1,19 @@
-"""What the CUDA backend asks of a device, and the real device behind torch.
+"""What the CUDA backend asks of a device, and what every device does alike.
 
 In: stream numbers, event numbers, a body to capture. Out: a `Captured` graph that can be
-replayed. The fake driver (`nimble_lite.backends.cuda.fake`) answers the same protocol on the
-CPU, so that everything above this file runs, unchanged, in the tests.
-
-Not run on a GPU by this project's own tests where there is none: `docs/gpu-status.md` lists what
-awaits one.
+replayed. Torch's device (`torch_driver`) and the fake one (`fake`) answer the same protocol, so
+that everything above this file runs, unchanged, in the tests.
 """
 
 from __future__ import annotations
 
-import gc
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, suppress
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager
+from typing import Protocol
 
 import torch
+
+from nimble_lite.backends.cuda.topology import Edges
 
 Values = Mapping[int, torch.Tensor]
 
@@ -26,6 +24,10 @@ class Captured(Protocol):
     @property
     def outputs(self) -> Values:
         """Result tensors by value number, at addresses that stay."""
+
+    @property
+    def edges(self) -> Edges:
+        """Edges of the graph, from node to node."""
 
     def replay(self) -> None:
         """Run the graph once more on the current stream."""
@@ -49,137 +51,78 @@ class Driver(Protocol):
     def running(self) -> AbstractContextManager[object]:
         """Around uncaptured runs of a program: begins after and ends before all other work."""
 
-    def capture(self, body: Callable[[], Values]) -> Captured:
-        """Capture what `body` issues; on an error the device is as before, and it is raised."""
+    def capture(self, body: Callable[[], Values], held: Sequence[torch.Tensor]) -> Captured:
+        """Capture what `body` issues; on an error the device is as before, and it is raised.
+
+        Args:
+            body: issues the program.
+            held: tensors from outside whose addresses the graph has then: it keeps their bytes.
+        """
+
+    def turn(self) -> AbstractContextManager[object]:
+        """Around one use of captured graphs, copies in and out included.
+
+        On the device it begins after the one before has ended, on whatever stream that was.
+        """
 
     def synchronize(self) -> None:
         """Wait until the device is idle."""
 
+    def reserve(self, streams: int) -> None:
+        """Have at least so many streams."""
 
-class TorchDriver:
-    """One CUDA device through torch's public interface.
+    def tail(self) -> frozenset[int]:
+        """In a capture, the nodes that the next operation on the current stream would follow."""
 
-    Args:
-        device: where to capture.
-        streams: how many streams programs use; stream 0 gets a higher priority, which capture
-            copies into the priority of its nodes: the critical path goes first.
-    """
+    def branch(self, selector: torch.Tensor, bodies: Sequence[Callable[[], None]]) -> None:
+        """Run one body on the current stream, chosen on the device.
 
-    def __init__(self, device: torch.device, streams: int) -> None:
-        self._device = device
-        self._streams = _distinct_streams(device, streams)
-        self._events: dict[int, torch.cuda.Event] = {}
-        self._pool = torch.cuda.MemPool()
+        Args:
+            selector: `bool[]` for two bodies, the first where it holds, or `i32[]` by number.
+            bodies: write only what nobody reads before the branch ends.
+        """
 
-    def on(self, stream: int) -> AbstractContextManager[object]:
-        """Make a stream current."""
-        return torch.cuda.stream(self._streams[stream])
-
-    def record(self, stream: int, event: int) -> None:
-        """Record an event on a stream; each record takes a new event of its number."""
-        self._events[event] = torch.cuda.Event()
-        self._events[event].record(self._streams[stream])
-
-    def wait(self, stream: int, event: int) -> None:
-        """Let a stream wait for an event."""
-        self._streams[stream].wait_event(self._events[event])
-
-    @contextmanager
-    def running(self) -> Iterator[None]:
-        """Order an uncaptured run after the caller's work, and the caller's work after it."""
-        caller = torch.cuda.current_stream(self._device)
-        for stream in self._streams:
-            stream.wait_stream(caller)
-        with torch.cuda.stream(self._streams[0]):
-            yield
-        for stream in self._streams:
-            caller.wait_stream(stream)
-
-    def capture(self, body: Callable[[], Values]) -> Captured:
-        """Capture into a graph of its own, with memory from this driver's pool."""
-        torch.cuda.synchronize(self._device)
-        _clear_workspaces()
-        graph = torch.cuda.CUDAGraph(keep_graph=True)
-        # The pool is entered first: a capture routes by stream, a pool by thread, so that what
-        # side streams allocate is caught too.
-        with (
-            _without_collection(),
-            torch.cuda.use_mem_pool(self._pool, self._device),
-            torch.cuda.stream(self._streams[0]),
-        ):
-            graph.capture_begin(capture_error_mode="thread_local")
-            try:
-                outputs = body()
-            except BaseException:
-                self._abandon(graph)
-                raise
-            graph.capture_end()
-        _clear_workspaces()
-        graph.instantiate()
-        return _TorchGraph(graph, outputs, self._pool)
-
-    def synchronize(self) -> None:
-        """Wait until the device is idle."""
-        torch.cuda.synchronize(self._device)
-
-    def _abandon(self, graph: torch.cuda.CUDAGraph) -> None:
-        """End a failed capture so that streams, allocator and generator work again."""
-        with suppress(RuntimeError):
-            graph.capture_end()
-        with suppress(RuntimeError):
-            graph.reset()
-        self._events.clear()
-        with suppress(RuntimeError):
-            torch.cuda.synchronize(self._device)
-
-
-class _TorchGraph:
-    """A captured graph and what must live as long as it does."""
-
-    def __init__(
-        self, graph: torch.cuda.CUDAGraph, outputs: Values, pool: torch.cuda.MemPool
+    def loop(
+        self,
+        predicate: torch.Tensor,
+        state: Sequence[torch.Tensor],
+        body: Callable[[], None],
+        cap: int,
     ) -> None:
-        self._graph: torch.cuda.CUDAGraph | None = graph
-        self._pool: torch.cuda.MemPool | None = pool
-        self.outputs = outputs
+        """Repeat the body on the current stream while `predicate: bool[]` holds.
 
-    def replay(self) -> None:
-        """Launch the graph on the current stream."""
-        if self._graph is not None:
-            self._graph.replay()
-
-    def release(self) -> None:
-        """Reset the graph; its memory returns with the last tensor in it."""
-        if self._graph is not None:
-            self._graph.reset()
-        self._graph, self._pool, self.outputs = None, None, {}
+        Args:
+            predicate: decided before; the body writes it for the next iteration.
+            state: all that the body writes and that outlives it.
+            body: one iteration.
+            cap: most iterations.
+        """
 
 
-def _distinct_streams(device: torch.device, count: int) -> Sequence[torch.cuda.Stream]:
-    """Streams that are really different: torch hands out 32 per priority, round-robin."""
-    streams = [torch.cuda.Stream(device, priority=-1)]
-    while len(streams) < count:
-        stream = torch.cuda.Stream(device)
-        if stream.cuda_stream not in {known.cuda_stream for known in streams}:
-            streams.append(stream)
-    return streams
+def rehearse_branch(selector: int, bodies: Sequence[Callable[[], None]]) -> None:
+    """Run a branch outside a capture, every body once: each must have been seen before."""
+    for body in bodies:
+        body()
+    bodies[selector]()
 
 
-def _clear_workspaces() -> None:
-    """Drop cuBLAS workspaces: one allocated in a capture belongs to its pool, and stays there."""
-    clear: Callable[[], Any] | None = getattr(torch._C, "_cuda_clearCublasWorkspaces", None)
-    if clear is not None:
-        clear()
+def rehearse_loop(
+    decide: Callable[[], object],
+    state: Sequence[torch.Tensor],
+    body: Callable[[], None],
+    cap: int,
+) -> None:
+    """Run a loop outside a capture, its body at least once without leaving a trace of that."""
+    kept = [tensor.clone() for tensor in state]
+    body()
+    for tensor, copy in zip(state, kept, strict=True):
+        tensor.copy_(copy)
+    iterate(decide, body, cap)
 
 
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """Keep the garbage collector from freeing CUDA memory in the middle of a capture."""
-    gc.collect()
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()
+def iterate(decide: Callable[[], object], body: Callable[[], None], cap: int) -> None:
+    """Run a loop, decided by the host."""
+    count = 0
+    while count < cap and decide():
+        body()
+        count += 1

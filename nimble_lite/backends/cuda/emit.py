@@ -12,12 +12,14 @@ from typing import Any
 import torch
 
 from nimble_lite.backends.cuda.driver import Driver, Values
+from nimble_lite.backends.cuda.regions import RegionIssuer, has_loop
 from nimble_lite.backends.protocol import bound_target
 from nimble_lite.errors import CaptureError, NimbleError
 from nimble_lite.plan.planner import Schedule
 from nimble_lite.plan.schedule import Drop, Launch, Program, Record, Wait, output_values
-from nimble_lite.tasks.graph import Ref, Task, TaskGraph, map_leaves, references
-from nimble_lite.tasks.tracing import Check
+from nimble_lite.tasks.checks import Check
+from nimble_lite.tasks.graph import Ref, Region, Task, TaskGraph, map_leaves, references
+from nimble_lite.tasks.regions import cap_reached
 
 
 def run_program(
@@ -25,6 +27,7 @@ def run_program(
     driver: Driver,
     outside: Mapping[int, torch.Tensor],
     program: Program | None = None,
+    launched: Callable[[int], None] | None = None,
 ) -> Values:
     """Issue every step and return the outputs by value number.
 
@@ -33,24 +36,22 @@ def run_program(
         driver: takes the steps.
         outside: inputs and constants by value number.
         program: instead of the schedule's own; for tests that break it.
+        launched: called with each task after its launch, on its stream.
 
     Raises:
         CaptureError: NL0403, naming the operation, its line and what the device said.
     """
     graph = schedule.graph
     values: dict[int, torch.Tensor] = dict(outside)
-    targets: dict[int, Callable[..., Any]] = {}
+    regions = RegionIssuer(driver, _call)
     try:
         for step in schedule.program if program is None else program:
             match step:
                 case Launch(stream, number):
-                    task = graph.tasks[number]
-                    target = targets.setdefault(number, bound_target(task))
                     with driver.on(stream):
-                        if isinstance(task.target, Check):
-                            values.update(_copies_to_check(graph, task, values))
-                        else:
-                            _call(task, target, values)
+                        _launch(graph, graph.tasks[number], regions, values)
+                        if launched is not None:
+                            launched(number)
                 case Record(stream, event):
                     driver.record(stream, event)
                 case Wait(stream, event):
@@ -65,17 +66,36 @@ def run_program(
         values.clear()
 
 
+def _launch(
+    graph: TaskGraph, task: Task, regions: RegionIssuer, values: dict[int, torch.Tensor]
+) -> None:
+    target = task.target
+    if isinstance(target, Check):
+        values.update(_copies_to_check(graph, task, values))
+    elif isinstance(target, Region):
+        overrun = None
+        if has_loop(target):
+            overrun = torch.zeros((), dtype=torch.bool, device=graph.device)
+            values[check_key(graph, task, 0)] = overrun
+        regions.issue(task, target, values, overrun)
+    else:
+        _call(task, values)
+
+
 def verify_checks(graph: TaskGraph, results: Values) -> None:
-    """Compare, after a replay, the values that Python read while recording.
+    """Compare, after a replay, what only the host can judge.
 
     A host read cannot be captured. Its argument is copied in the graph instead, at the place of
-    the read, and read here, which waits for the device.
+    the read, and read here, which waits for the device. So is the flag of a loop.
 
     Raises:
-        StaleValueError: NL0206, before any output is handed out.
+        StaleValueError: NL0206 or NL0208, before any output is handed out.
     """
     for task in graph.tasks:
-        if isinstance(task.target, Check):
+        if isinstance(task.target, Region) and has_loop(task.target):
+            if results[check_key(graph, task, 0)].item():
+                raise cap_reached(f"a loop at {task.origin}", task.target.cap)
+        elif isinstance(task.target, Check):
             copies = {
                 ref.value: results[check_key(graph, task, ref.value)]
                 for ref in references((task.args, task.kwargs))
@@ -107,10 +127,10 @@ def _copies_to_check(
     }
 
 
-def _call(task: Task, target: Callable[..., Any], values: dict[int, torch.Tensor]) -> None:
+def _call(task: Task, values: dict[int, torch.Tensor]) -> None:
     args, kwargs = _filled(task, values)
     try:
-        result = target(*args, **kwargs)
+        result = bound_target(task)(*args, **kwargs)
     except NimbleError:
         raise
     except Exception as error:

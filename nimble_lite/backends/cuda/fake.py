@@ -8,6 +8,7 @@ a race. It models what the tests cannot otherwise see without a GPU:
 * *the caching allocator*: a block goes back to the stream that allocated it, at the moment the
   last tensor on it dies, and may be handed out again at once on that stream. Births and deaths
   are those of the actual Python objects, so a reference that lives too long or too short counts;
+* *captured addresses*: a replay that would touch a tensor which has moved since its capture;
 * *order*: every kernel's bytes are compared with all earlier accesses; two that overlap, one of
   them a write, must be ordered by stream order and events.
 
@@ -16,17 +17,27 @@ What it does not model: streams inside a kernel, copy engines, timing.
 
 from __future__ import annotations
 
+import ctypes
+import sys
 from bisect import insort
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch.multiprocessing.reductions import StorageWeakRef
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from nimble_lite.backends.cuda.driver import Captured, Values
+from nimble_lite.backends.cuda.driver import (
+    Captured,
+    Values,
+    iterate,
+    rehearse_branch,
+    rehearse_loop,
+)
+from nimble_lite.backends.cuda.topology import Edges
 from nimble_lite.tasks.alias import (
     ALLOCATION_ONLY,
     HOST_READS,
@@ -146,6 +157,10 @@ class _Clocks:
 
     now: list[list[int]] = field(default_factory=list)
     events: dict[int, list[int]] = field(default_factory=dict)
+    tails: dict[int, frozenset[int]] = field(default_factory=dict)
+    event_tails: dict[int, frozenset[int]] = field(default_factory=dict)
+    edges: list[tuple[int, int]] = field(default_factory=list)
+    nodes: int = 0
     forked: set[int] = field(default_factory=lambda: {0})
 
 
@@ -157,17 +172,18 @@ class FakeDriver:
 
     Attributes:
         races: every race found, in all runs so far.
-        allocator: of the private pool.
+        allocator: of the pool that the captured graphs share; a new one once all are released.
     """
 
     def __init__(self, streams: int) -> None:
         self.races: list[Race] = []
         self.allocator = CachingAllocator()
+        self._graphs = 0
         self._count = streams
         self._stream = 0
         self._clocks = self._fresh_clocks()
-        self._device: _Device | None = None
         self._is_capturing = False
+        self._is_replaying = False
 
     @contextmanager
     def on(self, stream: int) -> Iterator[None]:
@@ -185,7 +201,9 @@ class FakeDriver:
 
     def record(self, stream: int, event: int) -> None:
         """Record an event on a stream."""
-        self._clocks.events[event] = list(self._clocks.now[stream])
+        clocks = self._clocks
+        clocks.events[event] = list(clocks.now[stream])
+        clocks.event_tails[event] = clocks.tails.get(stream, frozenset())
 
     def wait(self, stream: int, event: int) -> None:
         """Let a stream wait for an event; the first wait of a stream forks it."""
@@ -196,33 +214,104 @@ class FakeDriver:
             )
         now = self._clocks.now[stream]
         self._clocks.now[stream] = list(map(max, now, self._clocks.events[event]))
+        tails = self._clocks.tails
+        tails[stream] = tails.get(stream, frozenset()) | self._clocks.event_tails[event]
         self._clocks.forked.add(stream)
 
     @contextmanager
     def running(self) -> Iterator[None]:
-        """Watch one run of a program; all its streams must be joined at the end."""
-        self._clocks = self._fresh_clocks()
-        self._device = _Device(self)
-        try:
-            with self._device:
-                yield
-            self._require_joined()
-        finally:
-            self._device.forget()
-            self._device = None
+        """Watch one run of a program outside the pool; its streams must be joined at the end."""
+        with self._watched(CachingAllocator()) as device:
+            yield
+        device.forget(())
 
-    def capture(self, body: Callable[[], Values]) -> Captured:
-        """Run the body once under the rules of capture."""
-        self._is_capturing = True
+    @contextmanager
+    def replaying(self) -> Iterator[None]:
+        """Watch one replay, in which a region runs only what its condition asks for."""
+        self._is_replaying = True
         try:
             with self.running():
+                yield
+        finally:
+            self._is_replaying = False
+
+    def capture(self, body: Callable[[], Values], held: Sequence[torch.Tensor]) -> Captured:
+        """Run the body once under the rules of capture; its outputs stay in the pool."""
+        self._is_capturing = True
+        try:
+            with self._watched(self.allocator) as device:
                 outputs = body()
         finally:
             self._is_capturing = False
-        return _FakeGraph(self, body, outputs)
+        self._graphs += 1
+        blocks = device.forget(outputs.values())
+        edges = self._clocks.edges
+        return _FakeGraph(self, body, outputs, blocks, held, edges)
+
+    def release(self, blocks: Sequence[tuple[int, int, int]]) -> None:
+        """Give the blocks of a graph back, and the pool with the last graph."""
+        for address, size, stream in blocks:
+            self.allocator.free(address, size, stream)
+        self._graphs -= 1
+        if not self._graphs:
+            self.allocator = CachingAllocator()
+
+    def turn(self) -> AbstractContextManager[object]:
+        """The CPU does one thing after another."""
+        return nullcontext()
 
     def synchronize(self) -> None:
         """The CPU is always done."""
+
+    def reserve(self, streams: int) -> None:
+        """Have at least so many streams."""
+        self._count = max(self._count, streams)
+        self._clocks = self._fresh_clocks()
+
+    def tail(self) -> frozenset[int]:
+        """Nodes that the next operation on the current stream would follow."""
+        return self._clocks.tails.get(self._stream, frozenset())
+
+    def branch(self, selector: torch.Tensor, bodies: Sequence[Callable[[], None]]) -> None:
+        """Issue every body once in a capture; run the chosen one."""
+        chosen = self._setter_reads(selector)
+        place = 1 - chosen if selector.dtype is torch.bool else chosen
+        if self._is_replaying:
+            bodies[place]()
+        else:
+            rehearse_branch(place, bodies)
+
+    def loop(
+        self,
+        predicate: torch.Tensor,
+        state: Sequence[torch.Tensor],
+        body: Callable[[], None],
+        cap: int,
+    ) -> None:
+        """Issue the body once in a capture; repeat it while the predicate holds."""
+        decide = partial(self._setter_reads, predicate)
+        if self._is_replaying:
+            iterate(decide, body, cap)
+        else:
+            rehearse_loop(decide, state, body, cap)
+
+    def _setter_reads(self, tensor: torch.Tensor) -> int:
+        """Read a condition as the setter's kernel does, which is no read of the host's."""
+        tensor.clone()
+        raw = ctypes.string_at(tensor.data_ptr(), tensor.itemsize)
+        return int.from_bytes(raw, sys.byteorder)
+
+    @contextmanager
+    def _watched(self, allocator: CachingAllocator) -> Iterator[_Device]:
+        self._clocks = self._fresh_clocks()
+        device = _Device(self, allocator)
+        try:
+            with device:
+                yield device
+            self._require_joined()
+        except BaseException:
+            device.forget(())
+            raise
 
     # Called by the device -------------------------------------------------------------------
 
@@ -233,7 +322,11 @@ class FakeDriver:
 
     def tick(self) -> tuple[int, list[int]]:
         """Launch one kernel: its position on the current stream and what is complete before."""
-        now = self._clocks.now[self._stream]
+        clocks = self._clocks
+        clocks.edges += [(tail, clocks.nodes) for tail in self.tail()]
+        clocks.tails[self._stream] = frozenset({clocks.nodes})
+        clocks.nodes += 1
+        now = clocks.now[self._stream]
         before = list(now)
         now[self._stream] += 1
         return now[self._stream], before
@@ -262,14 +355,30 @@ class FakeDriver:
 class _FakeGraph:
     """Replays by issuing the body again; results are copied to the captured addresses."""
 
-    def __init__(self, driver: FakeDriver, body: Callable[[], Values], outputs: Values) -> None:
+    def __init__(
+        self,
+        driver: FakeDriver,
+        body: Callable[[], Values],
+        outputs: Values,
+        blocks: Sequence[tuple[int, int, int]],
+        held: Sequence[torch.Tensor],
+        edges: Edges,
+    ) -> None:
         self._driver = driver
         self._body = body
+        self._blocks: Sequence[tuple[int, int, int]] | None = blocks
+        self._held = [(tensor, tensor.data_ptr()) for tensor in held]
+        self.edges = edges
         self.outputs = dict(outputs)
 
     def replay(self) -> None:
         """Run again; watched like the capture."""
-        with self._driver.running():
+        if any(tensor.data_ptr() != address for tensor, address in self._held):
+            raise FakeCudaError(
+                "an illegal memory access was encountered: the graph has the address of a "
+                "tensor that has moved since (cudaErrorIllegalAddress)"
+            )
+        with self._driver.replaying():
             fresh = self._body()
         for value, tensor in fresh.items():
             kept = self.outputs[value]
@@ -277,16 +386,19 @@ class _FakeGraph:
                 bytes_of(kept).copy_(bytes_of(tensor))
 
     def release(self) -> None:
-        """Let go of the results."""
-        self.outputs = {}
+        """Let go of the results and their place in the pool."""
+        blocks, self._blocks, self.outputs = self._blocks, None, {}
+        if blocks is not None:
+            self._driver.release(blocks)
 
 
 class _Device(TorchDispatchMode):
     """Sees every ATen call: places storages, notices deaths, compares accesses."""
 
-    def __init__(self, driver: FakeDriver) -> None:
+    def __init__(self, driver: FakeDriver, allocator: CachingAllocator) -> None:
         super().__init__()  # type: ignore[no-untyped-call]  # torch has no types here
         self._driver = driver
+        self._allocator = allocator
         self._placed: dict[int, _Placed] = {}
         self._outside = 1
         self._accesses: list[_Access] = []
@@ -319,24 +431,31 @@ class _Device(TorchDispatchMode):
         self._access(name, reads, [*written, *made])
         return result
 
-    def forget(self) -> None:
-        """End of a run: free what the run allocated and is still alive."""
-        for placed in self._placed.values():
+    def forget(self, kept: Iterable[torch.Tensor]) -> list[tuple[int, int, int]]:
+        """End of a run: free what it allocated, but for the blocks below `kept`, which return."""
+        below = {tensor.untyped_storage()._cdata for tensor in kept}
+        blocks: list[tuple[int, int, int]] = []
+        for key, placed in self._placed.items():
             if placed.stream >= 0:
-                self._driver.allocator.free(placed.address, placed.size, placed.stream)
+                block = (placed.address, placed.size, placed.stream)
+                if key in below:
+                    blocks.append(block)
+                else:
+                    self._allocator.free(*block)
         self._placed.clear()
+        return blocks
 
     def _bury_dead(self) -> None:
         for key, placed in list(self._placed.items()):
             if placed.reference.expired():
                 del self._placed[key]
                 if placed.stream >= 0:
-                    self._driver.allocator.free(placed.address, placed.size, placed.stream)
+                    self._allocator.free(placed.address, placed.size, placed.stream)
 
     def _place(self, tensor: torch.Tensor) -> None:
         storage = tensor.untyped_storage()
         stream = self._driver.stream
-        address, size = self._driver.allocator.allocate(storage.nbytes(), stream)
+        address, size = self._allocator.allocate(storage.nbytes(), stream)
         self._placed[storage._cdata] = _Placed(_weak(storage), address, size, stream)
 
     def _place_outside(self, tensor: torch.Tensor) -> None:

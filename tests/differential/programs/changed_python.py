@@ -1356,7 +1356,7 @@ def cached_property_reset():
     return World(call=lambda x: x * lazy.scale, change=reset)
 
 
-@change(hits=0, code="JL0301")
+@change(hits=0, code="JL0202")
 def singledispatch_registered_late():
     @functools.singledispatch
     def scale(thing, x):

@@ -894,3 +894,122 @@ def consumed_iterator_that_fails():
         return x * 2
 
     return World(call=call, state={"values": values})
+
+
+def keeper(start):
+    """Two functions over one variable, and its text for the comparison."""
+    last = start
+
+    def advance(x):
+        nonlocal last
+        before = last
+        last = x * 2 if before is None else before + x
+        return last
+
+    def look(x):
+        return x if last is None else last
+
+    class Shown:
+        @property
+        def __dict__(self):
+            return {"last": last}
+
+    return advance, look, Shown()
+
+
+@program(hits=4)
+def closure_tensor_carried_on():
+    advance, _, shown = keeper(None)
+
+    return World(call=lambda x: advance(x) + 1, state={"shown": shown})
+
+
+@program(hits=3)
+def closure_number_counted():
+    advance, _, shown = keeper(1)
+
+    def call(x):
+        return x * advance(2)
+
+    return World(call=call, state={"shown": shown})
+
+
+@program(hits=4)
+def closure_read_by_another_function():
+    advance, look, shown = keeper(None)
+
+    def call(x):
+        y = advance(x)
+        return y, look(x), [look(x) * i for i in (1, 2)]
+
+    return World(call=call, state={"shown": shown})
+
+
+@program()
+def two_closures_of_one_function():
+    first, _, one = keeper(1)
+    second, _, other = keeper(1)
+
+    def call(x):
+        return x * first(2) + second(3)
+
+    return World(call=call, state={"one": one, "other": other})
+
+
+@program(hits=3)
+def closures_with_different_content():
+    first, _, one = keeper(None)
+    second, _, other = keeper(torch.ones(4, 3))
+
+    def call(x):
+        return first(x) + second(x * 3)
+
+    return World(call=call, state={"one": one, "other": other})
+
+
+@program(hits=4)
+def closure_variable_in_a_comprehension():
+    total = torch.zeros(3)
+
+    def call(x):
+        nonlocal total
+        rows = [row + total for row in x]
+        total = total + sum(rows)
+        (total, rest), more = (total * 2, 1), 2
+        return total * rest * more
+
+    class Shown:
+        @property
+        def __dict__(self):
+            return {"total": total}
+
+    return World(call=call, state={"shown": Shown()})
+
+
+@program(code="JL0301")
+def closure_variable_deleted():
+    scratch = ONE
+
+    def fill():
+        nonlocal scratch
+        scratch = ONE
+
+    def call(x):
+        nonlocal scratch
+        del scratch
+        return x * 2
+
+    return World(call=call, between=lambda _: fill())
+
+
+@program(code="JL0301")
+def closure_variable_in_a_generator():
+    total = 1.0
+
+    def call(x):
+        nonlocal total
+        y = sum(x * total for _ in range(2))
+        total = 2.0
+        return y
+
+    return World(call=call)

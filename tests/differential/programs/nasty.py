@@ -441,7 +441,7 @@ def global_counter():
     return World(call=call)
 
 
-@program(code="JL0301")
+@program(hits=4)
 def nonlocal_counter():
     count = 0
 
@@ -1583,7 +1583,7 @@ def output_is_a_parameter():
     return World(call=lambda x: (model.weight, model.weight.t(), x), state={"model": model})
 
 
-@program(code="JL0203")
+@program(hits=5)
 def output_of_many_kinds():
     Point = collections.namedtuple("Point", "a b")
 
@@ -2085,7 +2085,7 @@ def dataclass_equality():
     return World(call=lambda x: x * 2 if options == Options() else x)
 
 
-@program(code="JL0203")
+@program(hits=5)
 def namedtuple_made_inside():
     class Point(typing.NamedTuple):
         a: object

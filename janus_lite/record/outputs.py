@@ -81,7 +81,14 @@ def refs_in_plan(plan: object) -> list[Ref]:
     return [*own, *(ref for part in parts_of(plan) for ref in refs_in_plan(part))]
 
 
-_ATOMS = (type, types.ModuleType, enum.Enum, types.BuiltinFunctionType, torch.Generator)
+_ATOMS = (type, types.ModuleType, enum.Enum, torch.Generator)
+
+
+def _is_atom(value: Any) -> bool:
+    """Whether a value is the same at each replay; a method of an object made in the run is not."""
+    if is_a(value, types.BuiltinFunctionType):
+        return is_a(value.__self__, (types.NoneType, types.ModuleType, type))
+    return is_a(value, _ATOMS)
 
 
 class OutputPlanner:
@@ -118,7 +125,7 @@ class OutputPlanner:
         source = self._session.heap.source_of(value)
         if source is not None:
             return Loaded(source)
-        if is_a(value, _ATOMS):
+        if _is_atom(value):
             return Constant(value)
         if id(value) in self._open:
             return self._stop("an object that contains itself")
@@ -127,6 +134,13 @@ class OutputPlanner:
             self._plans[id(value)] = self._build(value)
             self._open.discard(id(value))
         return self._plans[id(value)]
+
+    def _factory(self, value: defaultdict[Any, Any]) -> object:
+        factory = value.default_factory
+        is_known = factory is None or self._session.heap.source_of(factory) is not None
+        if not (is_known or _is_atom(factory)):
+            self._stop("a `defaultdict` with a factory made in the run")
+        return factory
 
     def plan_effect(self, effect: Effect) -> Effect:
         """Return a store with plans in place of its values; a host call has them already."""
@@ -151,7 +165,7 @@ class OutputPlanner:
             return Built(cls, None, (function, owner))
         attributes = self._attributes(value)
         if is_a(value, dict) and _has_builtin_iteration(cls, dict, OrderedDict):
-            extra = value.default_factory if is_a(value, defaultdict) else None
+            extra = self._factory(value) if is_a(value, defaultdict) else None
             keys = tuple(map(self._session.numbers.fix, dict.keys(value)))
             if not all(self._is_key(k) for k in keys):
                 return self._stop("a dict with keys made in the run")
@@ -178,7 +192,7 @@ class OutputPlanner:
     def _is_key(self, key: object) -> bool:
         return (
             type(key) in SCALARS
-            or is_a(key, _ATOMS)
+            or _is_atom(key)
             or (is_a(key, tuple) and all(self._is_key(k) for k in key))
         )
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import abc
+import collections
 import contextvars
 import functools
 import types
@@ -568,3 +569,48 @@ def varying_number_of_the_wrong_class_in_a_slice():
         call=lambda x, n: x[: n % 4],
         inputs=lambda step: (*fresh_tensor(step), (1, 2, 3, 2.0, 3.0, 1)[step]),
     )
+
+
+# ---------------------------------------------------------------------------------------- outputs
+
+
+class Called:
+    """Shows what a call of an output gives, which comparing the output itself does not."""
+
+    def __init__(self, made, ask):
+        self._made, self._ask = made, ask
+
+    @property
+    def __dict__(self):
+        return {"answer": self._ask(self._made[-1]) if self._made else None}
+
+
+def outputs_asked(make, ask):
+    """A world that keeps what `make` returned last, outside the speculated function."""
+    made = []
+
+    def remember(module, args, output):
+        made.append(output)
+
+    class Maker(nn.Module):
+        def forward(self, x):
+            return make(x)
+
+    net = Maker()
+    net.register_forward_hook(remember)
+    return World(call=net, state={"called": Called(made, ask)})
+
+
+@change(hits=0, code="JL0501", is_visible=False)
+def factory_made_in_the_run():
+    return outputs_asked(lambda x: collections.defaultdict(lambda: x * 2), lambda out: out["a"])
+
+
+@change(hits=0, code="JL0501", is_visible=False)
+def method_of_a_tensor_made_in_the_run():
+    return outputs_asked(lambda x: [(x + 1).sum], lambda out: out[0]())
+
+
+@change(hits=0, code="JL0501", is_visible=False)
+def method_of_a_list_made_in_the_run():
+    return outputs_asked(lambda x: [[x].index], lambda out: out[0].__self__)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from janus_lite.errors import Reason
 from janus_lite.program.assumptions import AssumptionSet, assume
 from janus_lite.program.effects import Transaction, plan_transaction
-from janus_lite.program.views import fold_views
 from janus_lite.record.effects import Effect
 from janus_lite.record.source import Source
 from janus_lite.record.trace import Input, Operation, OperationKind, Trace
@@ -55,16 +54,15 @@ def generalize(trace: Trace, positional: int, keywords: tuple[str, ...]) -> Prog
     """
     if trace.reason is not None:
         return trace.reason
-    operations, effects = fold_views(trace.operations, trace.effects, trace.output)
-    transaction = plan_transaction(operations, effects)
+    transaction = plan_transaction(trace.operations, trace.effects)
     if isinstance(transaction, Reason):
         return transaction
     return Program(
         assumptions=assume(trace.reads, positional, keywords),
         inputs=trace.inputs,
-        operations=operations,
+        operations=trace.operations,
         output=trace.output,
-        effects=effects,
+        effects=trace.effects,
         numbers=trace.numbers,
         transaction=transaction,
         writes_outside=any(o.written for o in trace.operations),

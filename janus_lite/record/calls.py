@@ -387,9 +387,10 @@ def _only_plain_tensors(args: Arguments) -> bool:
 
 
 def _call_torch(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    before = len(session.tape.operations)
     result = function(*args, **kwargs)  # the function mode records it
-    if type(result) not in NUMBERS:
-        return result
+    if type(result) not in NUMBERS or len(session.tape.operations) == before:
+        return result  # sizes and the like are no operations
     with session.own_work():
         return session.tape.number(result)
 

@@ -33,6 +33,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 from janus_lite.record.source import Computed, Made, Source
 
 
@@ -119,8 +121,14 @@ def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
         changed = [rebuilt(part, change) for part in tuple.__iter__(value)]
         if all(map(operator.is_, changed, tuple.__iter__(value))):
             return value
-        return tuple(changed) if type(value) is tuple else tuple.__new__(type(value), changed)
+        return _same_kind(value, changed)
     return value
+
+
+def _same_kind(value: tuple[Any, ...], elements: list[Any]) -> tuple[Any, ...]:
+    """A tuple of the class of `value`, without its constructor's rules where that is possible."""
+    kind = type(value)
+    return kind(elements) if kind in (tuple, torch.Size) else tuple.__new__(kind, elements)
 
 
 class Numbers:
@@ -276,7 +284,7 @@ def _replace(plains: dict[int, Any], escaped: list[Any], ignore: list[Any]) -> N
 
 
 def _changed_tuple(value: tuple[Any, ...], plains: dict[int, Any]) -> tuple[Any, ...]:
-    return tuple.__new__(type(value), [plains.get(id(v), v) for v in tuple.__iter__(value)])
+    return _same_kind(value, [plains.get(id(v), v) for v in tuple.__iter__(value)])
 
 
 def _replace_in(holder: Any, plains: dict[int, Any]) -> None:

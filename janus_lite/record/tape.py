@@ -29,7 +29,7 @@ from janus_lite.record.trace import Input, Operation, OperationKind, Ref, Tensor
 from janus_lite.torch_internals import TorchDispatchMode, TorchFunctionMode, is_plain, without_modes
 
 _NORM_TRAINING = 5  # position of `training` in the operators that update running statistics
-Layout = tuple[tuple[int, ...], tuple[int, ...]]
+Layout = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 Observer = Callable[[Operation, object], None]
 _HOST_VALUES = (bool, int, float, complex)
 
@@ -247,8 +247,10 @@ class Tape:
 
     def number(self, result: Any) -> Any:
         """What the program gets for a number that the last operation gave."""
-        last = self.operations[-1] if self.operations and not self.is_stopped else None
-        if type(result) not in NUMBERS or last is None or last.kind is not OperationKind.ASSERT:
+        if self.is_stopped or not self.operations or type(result) not in NUMBERS:
+            return result
+        last = self.operations[-1]
+        if last.kind is not OperationKind.ASSERT or last.expected is not result:
             return result
         made = self._next()
         self.operations[-1] = replace(last, output=made, kind=OperationKind.NUMBER, expected=None)
@@ -295,7 +297,7 @@ class Tape:
             is_alias = result.untyped_storage()._cdata == base.untyped_storage()._cdata
             if not is_alias or result.storage_offset() != base.storage_offset():
                 return None
-            return tuple(result.shape), result.stride()
+            return base.stride(), tuple(result.shape), result.stride()
 
     def _encode(self, value: Any) -> object:
         if is_a(value, torch.Tensor):

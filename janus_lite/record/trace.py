@@ -140,8 +140,8 @@ class Operation:
         is_guarded: it ran inside a `try` of the user's program.
         site: line of the user's program.
         module: path of the `nn.Module` that ran it, `""` at the top.
-        layout: sizes and strides of a result that is a view of the first argument with the same
-            offset, recorded while gradients are off.
+        layout: of a result that is a view of the first argument with the same offset, while
+            gradients are off: strides of the argument, sizes and strides of the result.
     """
 
     target: Callable[..., object]
@@ -158,7 +158,7 @@ class Operation:
     is_guarded: bool = False
     site: Site | None = None
     module: str = ""
-    layout: tuple[tuple[int, ...], tuple[int, ...]] | None = None
+    layout: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)

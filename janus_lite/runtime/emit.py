@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import linecache
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +17,8 @@ import torch
 
 from janus_lite.program.effects import is_assertion
 from janus_lite.program.generalize import Program
+from janus_lite.program.views import view_chains
+from janus_lite.record.outputs import plans_of
 from janus_lite.record.source import Source
 from janus_lite.record.text import convert
 from janus_lite.record.torch_table import name_of
@@ -145,6 +147,7 @@ class _Writer:
             names["graph"] = graph
         self._targets: dict[int, str] = {}
         self._numbers: dict[int, str] = {}
+        self._inlined: dict[int, str] = {}
 
     def module(self, *, has_shadow: bool) -> str:
         """Return the module's text."""
@@ -271,13 +274,18 @@ class _Writer:
         """The lines of each operation."""
         program = self._program
         needed = {ref.index for ref in foreign_outputs(program)}
-        last = _last_uses(program.operations, needed)
+        chains = self._view_chains()
+        moved = {position: chain[-1] for chain in chains.values() for position in chain}
+        last = _last_uses(program.operations, needed, moved)
         inputs = {i.ref.index for i in program.inputs}
         has_saved = False
         steps: list[list[str]] = []
         site = None
         for position, operation in enumerate(program.operations):
             lines: list[str] = []
+            if moved.get(position, position) != position:  # made with the last view of its chain
+                steps.append(lines)
+                continue
             if operation.site != site:
                 site = operation.site
                 lines.append(f"# {site}")
@@ -285,14 +293,41 @@ class _Writer:
             if is_change and not has_saved and position < program.transaction.commit:
                 has_saved = True
                 lines.append(f"saved = {self._remember()}")
-            lines += self._operation(operation, has_saved=has_saved)
-            dead = sorted(
-                v for v in _made_or_read(operation) if last.get(v) == position and v not in inputs
-            )
+            chain = [program.operations[p] for p in chains.get(position, (position,))]
+            if len(chain) > 1:
+                lines.append(self._view_chain(chain))
+            else:
+                lines += self._operation(operation, has_saved=has_saved)
+            touched = set().union(*map(_made_or_read, chain))
+            touched -= {r.index for inner in chain[:-1] for r in refs_in(inner.output)}
+            dead = sorted(v for v in touched if last.get(v) == position and v not in inputs)
             if dead:
                 lines.append(f"del {', '.join(f'v{v}' for v in dead)}")
             steps.append(lines)
         return steps
+
+    def _view_chains(self) -> dict[int, tuple[int, ...]]:
+        program = self._program
+        plans = (program.output, *(p for e in program.effects for p in plans_of(e)))
+        return view_chains(program.operations, plans)
+
+    def _view_chain(self, chain: Sequence[Operation]) -> str:
+        """The last view of a chain: at once where the tensor lies as recorded, else one by one.
+
+        How it lies may be the choice of the kernel that made it, which no guard knows.
+        """
+        first, final = chain[0].layout, chain[-1].layout
+        assert first is not None
+        assert final is not None
+        base, (_, sizes, strides) = self._value(chain[0].args[0]), final
+        at_once = f"{self._target(torch.Tensor.as_strided)}({base}, {sizes!r}, {strides!r})"
+        one_by_one = base
+        for operation in chain:
+            one_by_one = self._call(operation)
+            self._inlined.update((r.index, one_by_one) for r in refs_in(operation.output))
+        result = _pattern(chain[-1].output)
+        self._inlined.clear()
+        return f"{result} = {at_once} if {base}.stride() == {first[0]!r} else {one_by_one}"
 
     def _remember(self) -> str:
         transaction = self._program.transaction
@@ -378,7 +413,7 @@ class _Writer:
     def _value(self, value: object) -> str:
         """Source text of an operand."""
         if isinstance(value, Ref):
-            return f"v{value.index}"
+            return self._inlined.get(value.index) or f"v{value.index}"
         if isinstance(value, Source):
             return self._numbers[id(value)]
         if is_literal(value):
@@ -433,13 +468,15 @@ def _made_or_read(operation: Operation) -> set[int]:
     return {r.index for part in parts for r in refs_in(part)}
 
 
-def _last_uses(operations: Sequence[Operation], needed: set[int]) -> dict[int, int]:
+def _last_uses(
+    operations: Sequence[Operation], needed: set[int], moved: Mapping[int, int]
+) -> dict[int, int]:
     """Position of the last operation that touches a value; values to return are left out."""
     last: dict[int, int] = {}
     for position, operation in enumerate(operations):
         for value in _made_or_read(operation):
             if value not in needed:
-                last[value] = position
+                last[value] = moved.get(position, position)
     return last
 
 

@@ -67,7 +67,7 @@ def test_a_computation_and_its_source_give_what_python_gives(
     except ArithmeticError as error:
         with pytest.raises(type(error)):
             log.numbers.compute(symbol, function, number, right)
-        assert (Argument, left) in [(type(s), v) for s, v in log.values]
+        assert text(left) in [text(value) for _, value in log.values]
         return
 
     found = log.numbers.compute(symbol, function, number, right)

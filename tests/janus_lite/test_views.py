@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import janus_lite
 
@@ -78,3 +79,52 @@ def test_views_fold_where_gradients_are_off(grad: bool, folded: int) -> None:
     assert speculative.stats.hits == 2
     calls = [line for line in speculative.code().splitlines() if " = as_strided" in line]
     assert len(calls) == folded
+
+
+def attend(x: torch.Tensor) -> torch.Tensor:
+    q = x.view(1, 8, 2, 64).transpose(1, 2)
+    attended = torch.nn.functional.scaled_dot_product_attention(q, q, q)
+    return attended.transpose(1, 2).reshape(1, 8, -1) * 1.0
+
+
+def test_another_kernel_may_lay_its_result_out_otherwise() -> None:
+    speculative = speculate(attend)
+    x = torch.randn(1, 8, 128)
+    with torch.no_grad():
+        for _ in range(3):
+            speculative(x)
+        with sdpa_kernel(SDPBackend.MATH):
+            assert torch.equal(speculative(x), attend(x))
+        assert torch.equal(speculative(x), attend(x))
+    assert speculative.stats.hits == 4
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")  # torch's own, when flags are set
+def test_a_convolution_without_its_library() -> None:
+    convolution = torch.nn.Conv2d(3, 4, 3).eval()
+
+    def program(x: torch.Tensor) -> Any:
+        return convolution(x).permute(0, 2, 3, 1).transpose(1, 2) * 1.0
+
+    speculative = speculate(program)
+    x = torch.randn(1, 3, 8, 8).to(memory_format=torch.channels_last)
+    with torch.no_grad():
+        for _ in range(3):
+            speculative(x)
+        with torch.backends.mkldnn.flags(enabled=False):
+            assert torch.equal(speculative(x), program(x))
+
+
+def test_a_tensor_turned_in_place_between_two_views() -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        y = x * 2.0
+        first = y.unsqueeze(0)
+        y.t_()
+        return first.transpose(1, 2) + y.sum()
+
+    speculative = speculate(program)
+    with torch.no_grad():
+        for _ in range(3):
+            x = torch.randn(3, 4)
+            assert torch.equal(speculative(x), program(x))
+    assert speculative.stats.hits == 2

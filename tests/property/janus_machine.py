@@ -12,7 +12,7 @@ import hashlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -84,6 +84,7 @@ class Plan:
         return x, {"**": named}
 
 
+PARTS = st.sampled_from([(0, 1), (0, 0), (1, 0), (2, 1)])
 PLANS = st.builds(
     Plan,
     rows=st.sampled_from([4, 4, 4, 2]),
@@ -92,7 +93,7 @@ PLANS = st.builds(
     requires_grad=st.booleans(),
     second=st.sampled_from(["none", "none", "new", "same", "view"]),
     flag=st.sampled_from([None, True, False]),
-    parts=st.sampled_from([(), (), (0, 1), (1, 0), (0, 0), (2, 1)]),
+    parts=st.just(()) | PARTS,
     mode=st.sampled_from(["plain", "plain", *MODES]),
 )
 
@@ -202,6 +203,12 @@ class JanusMachine(RuleBasedStateMachine):
         """Call it in a way of its own."""
         self.plain.plan = self.other.plan = plan
         self._again(times)
+
+    @rule(parts=PARTS)
+    def exchange(self, parts: tuple[int, ...]) -> None:
+        """Call it with other objects of the same class, and everything else as it was."""
+        self.plain.plan = self.other.plan = replace(self.plain.plan, parts=parts)
+        self._again(2)
 
     @rule(times=st.integers(1, 3))
     def call_again(self, times: int) -> None:

@@ -250,7 +250,8 @@ class Tape:
         if self.is_stopped or not self.operations or type(result) not in NUMBERS:
             return result
         last = self.operations[-1]
-        if last.kind is not OperationKind.ASSERT or last.expected is not result:
+        is_its_own = last.kind is OperationKind.ASSERT and last.expected is result
+        if not is_its_own:
             return result
         made = self._next()
         self.operations[-1] = replace(last, output=made, kind=OperationKind.NUMBER, expected=None)

@@ -21,7 +21,9 @@ STEPS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "unsqueeze": lambda t: t.unsqueeze(1),
     "squeeze": lambda t: t.squeeze(),
     "flatten": lambda t: t.reshape(t.shape[0], -1),
-    "split": lambda t: t.reshape(2, *t.shape[1:-1], -1) if t.dim() < 5 else t,
+    "split": lambda t: (
+        t.reshape(2, t.shape[0] // 2, *t.shape[1:]) if t.shape[0] % 2 == 0 and t.dim() < 5 else t
+    ),
     "select": lambda t: t[1:] if t.shape[0] > 2 else t,
     "expand": lambda t: t.unsqueeze(0).expand(3, *t.shape),
     "write": lambda t: t.add_(1.0) if 0 not in t.stride() else t,

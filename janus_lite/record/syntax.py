@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import enum
 import operator
 import types
 from collections import OrderedDict, defaultdict, deque
@@ -214,14 +215,16 @@ def _is_settled(session: Session, value: Any, *, by_identity: bool) -> bool:
     """Whether the guards cover what an operator of C code reads of `value`.
 
     An object whose class keeps `object`'s equality has only its identity, which is covered; as text
-    it would show its address.
+    it would show its address. A member of an Enum that is text or a number never changes.
     """
     if session.heap.snapshot(value) or type(value) in _UNCHANGING or is_a(value, _NUMPY_SCALAR):
         return True
     if is_a(value, _CONTAINERS):
         elements = dict.values(value) if is_a(value, dict) else tuple(value)
         return all(_is_settled(session, e, by_identity=by_identity) for e in elements)
-    if by_identity and (_has_only_identity(type(value)) or is_a(value, types.MethodType)):
+    is_member = is_a(value, enum.Enum) and is_a(value, str | int)
+    is_fixed = is_member or is_a(value, types.MethodType) or _has_only_identity(type(value))
+    if by_identity and is_fixed:
         return True
     return session.heap.source_of(value) is None and by_identity
 

@@ -1442,3 +1442,18 @@ def attribute_written_by_the_call_itself_is_new():
         return x * count
 
     return World(call=call, state={"thing": thing}, change=lambda: vars(thing).pop("last"))
+
+
+@change()
+def member_of_an_enum_that_is_text():
+    class Layout(str, enum.Enum):
+        FLAT = "flat"
+        GRID = "grid"
+
+    thing = Plain(2.0)
+    thing.layout = Layout.FLAT
+
+    def call(x):
+        return x * 2 if thing.layout != Layout.GRID and thing.layout == "flat" else x * 3
+
+    return World(call=call, change=lambda: setattr(thing, "layout", Layout.GRID))

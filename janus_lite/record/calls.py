@@ -388,7 +388,13 @@ def _only_plain_tensors(args: Arguments) -> bool:
 
 def _call_torch(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
     before = len(session.tape.operations)
-    result = function(*args, **kwargs)  # the function mode records it
+    try:
+        result = function(*args, **kwargs)  # the function mode records it
+    except TypeError:
+        plain_args, plain_kwargs = _fixed(session, args, kwargs)
+        if plain_args is args and not any(map(is_symbolic, kwargs.values())):
+            raise
+        return function(*plain_args, **plain_kwargs)  # the error names the user's classes
     if type(result) not in NUMBERS or len(session.tape.operations) == before:
         return result  # sizes and the like are no operations
     with session.own_work():

@@ -199,3 +199,18 @@ def test_each_assumption_about_a_number_can_be_read() -> None:
 
     assert speculative.stats.hits == 3
     assert "% 7) < 5) == True" in str(speculative.explain())
+
+
+def test_an_error_of_torch_names_the_class_that_the_user_knows() -> None:
+    def step(x: Any, n: float) -> Any:
+        return x.narrow(0, 0, n) if n > 2 else x * n
+
+    speculative = speculate(step)
+    for n in (0.5, 1.5):
+        speculative(torch.ones(3), n)
+    with pytest.raises(TypeError) as expected:
+        step(torch.ones(3), 2.5)
+    with pytest.raises(TypeError) as found:
+        speculative(torch.ones(3), 2.5)
+
+    assert str(found.value) == str(expected.value)

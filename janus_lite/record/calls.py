@@ -77,7 +77,8 @@ def call(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
     if session.numbers and any(map(is_symbolic, args)) and _is_numeric(function, args, kwargs):
         return session.numbers.compute(FUNCTIONS[function], function, *args)
     kind = type(function)
-    if function in (int, float) and len(args) == 1 and is_a(args[0], torch.Tensor):
+    is_conversion = function is int or function is float
+    if is_conversion and len(args) == 1 and is_a(args[0], torch.Tensor):
         method = torch.Tensor.__int__ if function is int else torch.Tensor.__float__
         return _call_torch(session, method, args, kwargs)
     if kind is types.FunctionType:

@@ -33,8 +33,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-import torch
-
+from janus_lite.record.kinds import is_a
 from janus_lite.record.source import Computed, Made, Source
 
 
@@ -117,7 +116,7 @@ def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
     if type(value) is slice:
         parts = (value.start, value.stop, value.step)
         return slice(*map(change, parts)) if any(map(is_symbolic, parts)) else value
-    if isinstance(value, tuple):
+    if is_a(value, tuple):
         changed = [rebuilt(part, change) for part in tuple.__iter__(value)]
         if all(map(operator.is_, changed, tuple.__iter__(value))):
             return value
@@ -128,7 +127,10 @@ def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
 def _same_kind(value: tuple[Any, ...], elements: list[Any]) -> tuple[Any, ...]:
     """A tuple of the class of `value`, without its constructor's rules where that is possible."""
     kind = type(value)
-    return kind(elements) if kind in (tuple, torch.Size) else tuple.__new__(kind, elements)
+    try:
+        return tuple.__new__(kind, elements)
+    except TypeError:  # a C class that insists on its constructor, such as torch.Size
+        return kind(elements)
 
 
 class Numbers:
@@ -274,10 +276,11 @@ def _replace(plains: dict[int, Any], escaped: list[Any], ignore: list[Any]) -> N
     for holder in holders:
         if any(holder is one for one in ignore):
             continue
-        if isinstance(holder, tuple):
+        if is_a(holder, tuple):
             tuples.append(holder)
         else:
-            _replace_in(holder, plains)
+            with contextlib.suppress(AttributeError, TypeError):  # what cannot be written keeps it
+                _replace_in(holder, plains)
     if tuples:
         changed = {id(t): _changed_tuple(t, plains) for t in tuples}
         _replace(changed, tuples, [*ignore, tuples])
@@ -288,22 +291,28 @@ def _changed_tuple(value: tuple[Any, ...], plains: dict[int, Any]) -> tuple[Any,
 
 
 def _replace_in(holder: Any, plains: dict[int, Any]) -> None:
-    if isinstance(holder, dict):
+    if is_a(holder, dict):
         _replace_in_dict(holder, plains)
-    elif isinstance(holder, list | deque):
-        for index, value in enumerate(holder):
-            if id(value) in plains:
-                holder[index] = plains[id(value)]
-    elif isinstance(holder, set):
-        found = [value for value in holder if id(value) in plains]
-        holder.difference_update(found)
-        holder.update(plains[id(value)] for value in found)
-    elif isinstance(holder, types.CellType):
+    elif is_a(holder, list):
+        _replace_in_sequence(list, holder, plains)
+    elif is_a(holder, deque):
+        _replace_in_sequence(deque, holder, plains)
+    elif is_a(holder, set):
+        found = [value for value in set.__iter__(holder) if id(value) in plains]
+        set.difference_update(holder, found)
+        set.update(holder, [plains[id(value)] for value in found])
+    elif is_a(holder, types.CellType):
         holder.cell_contents = plains[id(holder.cell_contents)]
-    elif isinstance(holder, types.FunctionType) and id(holder.__defaults__) in plains:
+    elif is_a(holder, types.FunctionType) and id(holder.__defaults__) in plains:
         holder.__defaults__ = plains[id(holder.__defaults__)]
-    elif not isinstance(holder, types.FrameType):
+    elif not is_a(holder, types.FrameType):
         _replace_attributes(holder, plains)
+
+
+def _replace_in_sequence(kind: Any, holder: Any, plains: dict[int, Any]) -> None:
+    for index, value in enumerate(kind.__iter__(holder)):
+        if id(value) in plains:
+            kind.__setitem__(holder, index, plains[id(value)])
 
 
 def _replace_in_dict(holder: dict[Any, Any], plains: dict[int, Any]) -> None:
@@ -317,13 +326,14 @@ def _replace_in_dict(holder: dict[Any, Any], plains: dict[int, Any]) -> None:
 
 
 def _replace_attributes(holder: Any, plains: dict[int, Any]) -> None:
-    table = getattr(holder, "__dict__", None)
-    if isinstance(table, dict):
-        _replace_in(table, plains)
+    with contextlib.suppress(AttributeError):
+        table = object.__getattribute__(holder, "__dict__")  # past code of the user's
+        if isinstance(table, dict):
+            _replace_in_dict(table, plains)
     for cls in type(holder).__mro__:
         for raw in vars(cls).values():
-            if isinstance(raw, types.MemberDescriptorType) and cls is not slice:
-                value = getattr(holder, raw.__name__, None)
-                if id(value) in plains:
-                    with contextlib.suppress(AttributeError, TypeError):  # C code's own, read-only
+            if isinstance(raw, types.MemberDescriptorType):
+                with contextlib.suppress(AttributeError, TypeError):  # empty, or read-only
+                    value = raw.__get__(holder, cls)
+                    if id(value) in plains:
                         raw.__set__(holder, plains[id(value)])

@@ -214,3 +214,47 @@ def test_an_error_of_torch_names_the_class_that_the_user_knows() -> None:
         speculative(torch.ones(3), 2.5)
 
     assert str(found.value) == str(expected.value)
+
+
+class Guarded:
+    """Whoever looks at an instance from outside runs code of the user's."""
+
+    def __init__(self, number: Any) -> None:
+        object.__setattr__(self, "number", number)
+
+    def __getattribute__(self, name: str) -> Any:
+        raise RuntimeError(name)
+
+
+def test_replacing_a_number_runs_no_code_of_the_user() -> None:
+    log = Log()
+    held: list[Any] = []
+
+    def run() -> None:
+        held.append(Guarded(log.numbers.at(Argument(0), 1000)))
+
+    run()
+    log.numbers.settle(None)
+
+    number = object.__getattribute__(held[0], "number")
+    assert (type(number), number) == (int, 1000)
+
+
+class Loud:
+    """A callable that cannot be compared."""
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return x * 2.0
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("compared")
+
+    __hash__ = None  # type: ignore[assignment] # as Python does for a class with `__eq__`
+
+
+def test_a_called_object_is_not_compared() -> None:
+    loud = Loud()
+    speculative = speculate(lambda x: loud(x))
+    for _ in range(3):
+        assert torch.equal(speculative(torch.ones(2)), torch.full((2,), 2.0))
+    assert speculative.stats.hits == 2

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import IntEnum
 from typing import Any
 
@@ -13,28 +13,11 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import nimble_lite
-from nimble_lite import api
 from nimble_lite.api import Backend
-from nimble_lite.backends.cuda.fake import FakeDriver
 from nimble_lite.errors import InputMismatchError, NimbleError, StaleValueError
 from tests.nimble_lite.contract import CASES, Branches, Case, assert_same, state_of
 
 Schedule = Callable[..., nimble_lite.ScheduledFunction]
-
-
-@pytest.fixture(params=["serial", "recorder", "threads", "cuda"])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
-    """Each backend; `cuda` is the real emission and replay code over the fake driver."""
-    drivers: list[FakeDriver] = []
-
-    def fake(device: torch.device, streams: int) -> FakeDriver:
-        drivers.append(FakeDriver(streams))
-        return drivers[-1]
-
-    monkeypatch.setattr(api, "make_driver", fake)
-    name: Backend = request.param
-    yield name
-    assert [race for driver in drivers for race in driver.races] == []
 
 
 @pytest.fixture

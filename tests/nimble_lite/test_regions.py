@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,20 +22,6 @@ from tests.nimble_lite.contract import assert_same
 from tests.nimble_lite.region_programs import PROGRAMS, inputs, nested, random_program
 
 Schedule = Callable[..., nimble_lite.ScheduledFunction]
-
-
-@pytest.fixture(params=["serial", "recorder", "threads", "cuda"])
-def backend(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
-    drivers: list[FakeDriver] = []
-
-    def fake(device: torch.device, streams: int) -> FakeDriver:
-        drivers.append(FakeDriver(streams))
-        return drivers[-1]
-
-    monkeypatch.setattr(api, "make_driver", fake)
-    name: Backend = request.param
-    yield name
-    assert [race for driver in drivers for race in driver.races] == []
 
 
 @pytest.fixture

@@ -331,16 +331,13 @@ class SpeculativeFunction:
         """
         if not self._cache.entries:
             return "nothing is converted yet"
-        return self._nearest_difference(args, kwargs or {}).text
+        return self._nearest(Call(args, kwargs or {}))[0].text
 
-    def _nearest_difference(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Difference:
-        call = Call(args, kwargs)
-        return first_difference(self._nearest(call).program, call)
-
-    def _nearest(self, call: Call) -> Conversion:
-        """The graph of which most assumptions hold."""
-        entries = self._cache.entries
-        return max(entries, key=lambda entry: first_difference(entry.program, call).held)
+    def _nearest(self, call: Call) -> tuple[Difference, Program]:
+        """The graph of which most assumptions hold, and the first that does not."""
+        programs = [conversion.program for conversion in self._cache.entries]
+        differences = [(first_difference(program, call), program) for program in programs]
+        return max(differences, key=lambda pair: pair[0].held)
 
     def _learn_from_miss(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Relax exactly what broke: "this very object" becomes "an object of the same class".
@@ -348,8 +345,7 @@ class SpeculativeFunction:
         Likewise "this number" becomes "a number of the same class".
         """
         call = Call(args, kwargs)
-        program = self._nearest(call).program
-        difference = first_difference(program, call)
+        difference, program = self._nearest(call)
         self.last_miss = difference.text
         read = difference.read
         relaxed = broken_numbers(program, call)

@@ -93,7 +93,7 @@ class Twin:
             "error": error,
             "output": snapshot.of(output),
             "arguments": snapshot.of(args),
-            "state": (snapshot.of(self._cell), self.module.COUNT),
+            "state": (snapshot.of(self._state()), self.module.COUNT),
             "stdout": stdout.getvalue(),
             "random": torch.get_rng_state().numpy().tobytes(),
         }
@@ -106,6 +106,13 @@ class Twin:
         torch.default_generator.manual_seed(rng.randrange(2**31))
         x, rows = torch.randn(3), rng.randint(*program.rows)
         return x.requires_grad_(program.has_grad), torch.randn(rows, 3), rng.randint(*program.trips)
+
+    def _state(self) -> dict[str, Any]:
+        """What a program may change, without the machinery of a module."""
+        cell = self._cell
+        own = {name: value for name, value in vars(cell).items() if not name.startswith("_")}
+        own.pop("forward", None)  # there the speculated function stands
+        return {"own": own, "total": cell.total, "parameters": list(cell.parameters())}
 
     def _follow_back(self, output: Any) -> None:
         leaves = torch.utils._pytree.tree_leaves(output)

@@ -150,6 +150,7 @@ class Heap:
         self._steps: dict[tuple[object, ...], Source] = {}
         self._seen: set[tuple[object, ...]] = set()
         self._class_reads: dict[tuple[type, str], tuple[type | None, object]] = {}
+        self._class_values: dict[tuple[type, str], Any] = {}
         self._snapshots: set[int] = set()
         self._typed: set[int] = set()
         self._instance_dicts: dict[int, tuple[object, Pinned]] = {}
@@ -157,7 +158,8 @@ class Heap:
 
     def release(self) -> None:
         """Forget every object."""
-        for table in (self._marks, self._pins, self._steps, self._class_reads):
+        tables = (self._marks, self._pins, self._steps, self._class_reads, self._class_values)
+        for table in tables:
             table.clear()
 
     # -------------------------------------------------------------- identity
@@ -356,21 +358,41 @@ class Heap:
         found = (None, None)
         self.bases(cls)
         for owner in cls.__mro__:
-            table = class_dict(owner)
-            present = name in table
-            if is_mutable_class(owner):
-                source = self.class_source(owner)
-                if present:
-                    # The value is held by identity, also where it is a plain number.
-                    expected = Pinned(table[name], f"{owner.__qualname__}.{name}")
-                    self._read(ReadKind.IS, self.step(Entry, source, name), expected)
-                else:
-                    self._read(ReadKind.ABSENT, source, None, name)
-            if present:
-                found = (owner, table[name])
+            value = self._class_entry(owner, name)
+            if value is not _MISSING:
+                found = (owner, value)
                 break
         self._class_reads[cls, name] = found
         return found
+
+    def _class_entry(self, owner: type, name: str) -> Any:
+        """Note what the own dict of a class says of `name`; `_MISSING` when it says nothing."""
+        table = class_dict(owner)
+        if self._writes.is_written(owner, name):
+            return self._class_values.get((owner, name), _MISSING)
+        value = table.get(name, _MISSING)
+        if not is_mutable_class(owner):
+            return value
+        source = self.class_source(owner)
+        if value is _MISSING:
+            self._read(ReadKind.ABSENT, source, None, name)
+        elif type(value) in SCALARS:
+            return self.read(value, self.step(Entry, source, name))
+        else:
+            expected = Pinned(value, f"{owner.__qualname__}.{name}")
+            self._read(ReadKind.IS, self.step(Entry, source, name), expected)
+        return value
+
+    def class_written(self, owner: type, name: str, value: Any = _MISSING) -> None:
+        """Note that the run has set an attribute of a class, or deleted it.
+
+        The class itself gets the plain number where `value` varies: the interpreter remembers what
+        stands in classes, so nothing there may be exchanged afterwards.
+        """
+        self._writes.written(owner, name)
+        self._class_values[owner, name] = value
+        for key in [key for key in self._class_reads if key[1] == name]:
+            del self._class_reads[key]
 
     def class_source(self, cls: type) -> Pinned:
         """The source of a class's own dict."""

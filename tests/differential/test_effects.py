@@ -9,12 +9,13 @@ from tests.differential.harness import equal_calls, expectations
 from tests.differential.kit import Expectation
 from tests.differential.programs import faults
 
-CASES = [pytest.param(n, e, id=n) for n, e in expectations("effects").items()]
+FILES = ("effects", "outside")
+CASES = [pytest.param(f, n, e, id=n) for f in FILES for n, e in expectations(f).items()]
 
 
-@pytest.mark.parametrize(("name", "expectation"), CASES)
-def test_a_program_equals_eager(name: str, expectation: Expectation) -> None:
-    outcome = equal_calls("effects", name)
+@pytest.mark.parametrize(("file", "name", "expectation"), CASES)
+def test_a_program_equals_eager(file: str, name: str, expectation: Expectation) -> None:
+    outcome = equal_calls(file, name)
 
     assert outcome.stats.hits >= expectation.hits, outcome.speculative.explain()
     if expectation.code is not None:

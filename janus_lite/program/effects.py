@@ -17,6 +17,7 @@ import torch
 from janus_lite.errors import Code, Reason
 from janus_lite.record.effects import Effect, HostCall, Store
 from janus_lite.record.outputs import same_plan
+from janus_lite.record.source import Source
 from janus_lite.record.trace import Operation, OperationKind, Ref
 
 
@@ -29,17 +30,24 @@ class Transaction:
         undo: outside tensors that operations before the commit point write.
         undoes_draws: operations before the commit point draw random numbers.
         generators: generators of the program that they draw from.
+        moves: random generators of Python or NumPy that they draw from.
     """
 
     commit: int
     undo: tuple[Ref, ...]
     undoes_draws: bool
     generators: tuple[torch.Generator, ...]
+    moves: tuple[Source, ...]
 
 
 def is_assertion(operation: Operation) -> bool:
     """Whether a replay compares something after the operation."""
     return operation.kind in (OperationKind.ASSERT, OperationKind.SHAPE)
+
+
+def is_change(operation: Operation) -> bool:
+    """Whether the outside is another one after the operation."""
+    return bool(operation.written or operation.draws or operation.moves)
 
 
 def plan_transaction(
@@ -70,6 +78,7 @@ def plan_transaction(
         undo=tuple(dict.fromkeys(ref for o in speculative for ref in o.written)),
         undoes_draws=any(o.draws for o in speculative),
         generators=tuple(dict.fromkeys(g for o in speculative for g in o.generators)),
+        moves=tuple({id(s): s for o in speculative for s in o.moves}.values()),
     )
 
 
@@ -95,7 +104,7 @@ def _delayed(operations: Sequence[Operation], effects: Sequence[Effect], first: 
     due = min((e.position for e in effects), default=len(operations))
     while commit < len(operations) and due > commit:
         operation = operations[commit]
-        if operation.written or operation.draws:
+        if is_change(operation):
             break
         commit += 1
     return commit

@@ -22,7 +22,8 @@ class Program:
         operations: the graph, in program order.
         output: plan of the return value.
         effects: deferred stores and host calls, each committed once, in program order.
-        numbers: sources of varying numbers that operations, effects and output use.
+        numbers: sources of varying numbers, and of outside objects that are no tensors, that
+            operations, effects and output use.
         transaction: when they are committed, and what is undone before.
         writes_outside: some operation changes an outside tensor in place.
         draws: some operation draws random numbers.
@@ -66,6 +67,6 @@ def generalize(trace: Trace, positional: int, keywords: tuple[str, ...]) -> Prog
         numbers=trace.numbers,
         transaction=transaction,
         writes_outside=any(o.written for o in trace.operations),
-        draws=any(o.draws for o in trace.operations),
+        draws=any(o.draws or o.moves for o in trace.operations),
         changes_ambient=any(o.kind is OperationKind.AMBIENT for o in trace.operations),
     )

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 
 from janus_lite.errors import Code
-from janus_lite.record.contracts import RUN_LOCAL_TYPES, VALUE_TYPES
+from janus_lite.record.contracts import RANDOM_GENERATORS, RUN_LOCAL_TYPES, VALUE_TYPES
 from janus_lite.record.effects import StoreKind
 from janus_lite.record.heap import SCALARS, class_dict, instance_dict, is_mutable_class
 from janus_lite.record.kinds import is_a
@@ -204,6 +204,8 @@ def _bind_by_protocol(session: Session, raw: Any, owner: Any, cls: type, name: s
     if is_a(getter, types.FunctionType):
         session.heap.pin(raw, f"vars({cls.__qualname__})[{name!r}]")
         return session.call(getter, (raw, owner, cls), {})
+    if type(owner) in RANDOM_GENERATORS and callable(raw):
+        return raw.__get__(owner, cls)  # a method that was compiled from Cython
     if getter_class is not None:
         session.stop(Code.UNKNOWN_CALL, f"descriptor `{cls.__qualname__}.{name}`")
         return getattr(owner, name)

@@ -29,12 +29,13 @@ from janus_lite.record.source import (
     Entry,
     Field,
     InstanceDict,
+    Made,
     Pinned,
     Referent,
     Source,
     Step,
 )
-from janus_lite.record.trace import Read, ReadKind
+from janus_lite.record.trace import Read, ReadKind, Ref
 
 SCALARS: frozenset[type] = frozenset(
     {
@@ -151,6 +152,7 @@ class Heap:
         self._seen: set[tuple[object, ...]] = set()
         self._class_reads: dict[tuple[type, str], tuple[type | None, object]] = {}
         self._class_values: dict[tuple[type, str], Any] = {}
+        self._made: dict[int, tuple[object, Made]] = {}
         self._snapshots: set[int] = set()
         self._typed: set[int] = set()
         self._instance_dicts: dict[int, tuple[object, Pinned]] = {}
@@ -158,16 +160,29 @@ class Heap:
 
     def release(self) -> None:
         """Forget every object."""
-        tables = (self._marks, self._pins, self._steps, self._class_reads, self._class_values)
-        for table in tables:
+        for table in (self._marks, self._pins, self._steps, self._class_reads):
             table.clear()
+        self._class_values.clear()
+        self._made.clear()
 
     # -------------------------------------------------------------- identity
 
     def source_of(self, value: object) -> Source | None:
-        """The mark of an outside object, `None` for scalars and objects made in the run."""
+        """The mark of an outside object, `None` for scalars and objects made in the run.
+
+        Also what the graph makes has a source where no other rule knows it, such as an array.
+        """
         found = self._marks.get(id(value))
-        return found[1] if found is not None else None
+        return found[1] if found is not None else self.made_of(value)
+
+    def made(self, value: object, ref: Ref) -> None:
+        """Note that an operation of the graph gave `value`, which is no tensor."""
+        self._made[id(value)] = (value, Made(ref.index))
+
+    def made_of(self, value: object) -> Made | None:
+        """The graph value of an object noted by `made`, `None` for others."""
+        found = self._made.get(id(value)) if self._made else None
+        return None if found is None else found[1]
 
     def pin(self, value: Any, label: str, *, is_weak: bool = False) -> Pinned:
         """Hold `value` by identity, without a check: its owner is checked already."""
@@ -225,6 +240,8 @@ class Heap:
     def compare_identity(self, left: object, right: object) -> None:
         """Note the outcome of `left is right` when arguments decide it."""
         sources = [self._any_source(left), self._any_source(right)]
+        if any(is_a(source, Made) for source in sources):
+            return  # nothing from outside is made by the graph
         if None not in sources and sources[0] is not sources[1]:
             first, second = sources
             assert first is not None
@@ -284,6 +301,9 @@ class Heap:
     # ------------------------------------------------------------------ reads
 
     def _read(self, kind: ReadKind, source: Source, expected: object, key: Any = None) -> None:
+        if self._made and _is_made(source):
+            self._stop(Code.UNKNOWN_OBJECT, f"looks into {source}, which the run has drawn")
+            return
         if kind is ReadKind.RECALL:
             arguments = tuple((type(a), a) if type(a) in SCALARS else id(a) for a in key)
             identity: tuple[object, ...] = (kind, id(source), arguments)
@@ -636,6 +656,12 @@ def _is_empty(cell: types.CellType) -> bool:
     except ValueError:
         return True
     return False
+
+
+def _is_made(source: Source) -> bool:
+    while isinstance(source, Step):
+        source = source.owner
+    return isinstance(source, Made)
 
 
 def _is_submodule(source: Source) -> bool:

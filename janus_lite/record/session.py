@@ -102,6 +102,7 @@ class Session:
             self.site,
             self._module,
             lambda value: self.heap.snapshot(value),
+            lambda value: self.heap.made_of(value),
             self.numbers,
         )
         self.writes = WriteLog()

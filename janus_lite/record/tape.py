@@ -42,6 +42,7 @@ class Tape:
         site: the user's current line.
         module: path of the module that is running.
         snapshot: notes the content of an outside container that an operation reads.
+        made: the graph value of an object that is neither tensor nor number, `None` for others.
         numbers: the numbers that vary.
     """
 
@@ -51,6 +52,7 @@ class Tape:
         site: Callable[[], Site | None],
         module: Callable[[], str],
         snapshot: Callable[[object], bool],
+        made: Callable[[object], Made | None],
         numbers: Numbers,
     ) -> None:
         self._numbers = numbers
@@ -58,6 +60,7 @@ class Tape:
         self._site = site
         self._module = module
         self._snapshot = snapshot
+        self._made = made
         self._live: dict[int, tuple[weakref.ref[torch.Tensor], Ref]] = {}
         self._input_sources: dict[int, Source] = {}
         self._outside_storages: dict[int, list[Ref]] = {}
@@ -278,6 +281,50 @@ class Tape:
         )
         return None if made is None else Made(made.index)
 
+    def draw(
+        self,
+        function: Callable[..., Any],
+        generator: object,
+        source: Source,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[Any, object]:
+        """Draw from a generator of Python or NumPy, in this run and in each replay.
+
+        Returns:
+            What the program gets, and the graph value; `None` for one that has no rule.
+        """
+        try:
+            result = function(generator, *rebuilt(args, plain), **kwargs)
+        except Exception as error:
+            self._stop(Code.OPERATION_RAISED, f"`{function.__name__}` raised {error!r}")
+            raise
+        output, given = self._drawn(result)
+        self.operations.append(
+            Operation(
+                function,
+                (self._numbers.need(source), *rebuilt(args, self._encode)),
+                kwargs,
+                output,
+                OperationKind.NUMBER,
+                moves=(source,),
+                is_guarded=self.try_depth > 0,
+                site=self._site(),
+                module=self._module(),
+            )
+        )
+        return given, output
+
+    def _drawn(self, result: Any) -> tuple[Any, Any]:
+        """The graph values of what a draw gave, and what the program gets for it."""
+        if type(result) in NUMBERS:
+            made = self._next()
+            return made, self._numbers.made(Made(made.index), result)
+        if type(result) is list and all(type(r) in NUMBERS for r in result):
+            pairs = [self._drawn(r) for r in result]
+            return tuple(ref for ref, _ in pairs), [number for _, number in pairs]
+        return (self._next() if type(result) is np.ndarray else None), result
+
     def _next(self) -> Ref:
         ref = Ref(self._values)
         self._values += 1
@@ -307,6 +354,8 @@ class Tape:
                 shape = tuple(value.shape)
                 self._stop(Code.UNKNOWN_TENSOR, f"a tensor of shape {shape} of unknown origin")
             return ref
+        if type(value) is np.ndarray and (drawn := self._made(value)) is not None:
+            return Ref(drawn.index)
         if type(value) in SCALARS or issubclass(type(value), np.generic):
             return value
         if is_symbolic(value):

@@ -142,6 +142,7 @@ class Operation:
         module: path of the `nn.Module` that ran it, `""` at the top.
         layout: of a result that is a view of the first argument with the same offset, while
             gradients are off: strides of the argument, sizes and strides of the result.
+        moves: random generators of Python or NumPy that it draws from.
     """
 
     target: Callable[..., object]
@@ -159,6 +160,7 @@ class Operation:
     site: Site | None = None
     module: str = ""
     layout: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None = None
+    moves: tuple[Source, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -171,7 +173,8 @@ class Trace:
         operations: torch calls in program order.
         output: plan that rebuilds the return value.
         effects: stores into outside objects and host calls, planned, in program order.
-        numbers: sources of varying numbers that operations, effects and output use.
+        numbers: sources of varying numbers, and of outside objects that are no tensors, that
+            operations, effects and output use.
         reason: why the run cannot be replayed, `None` when it can.
         seconds: how long the run took.
     """

@@ -67,6 +67,8 @@ def compile_graph(
     """
     if any(is_assertion(o) for o in program.operations):
         raise BackendError("the program decides on tensor values; only 'eager' can run that")
+    if any(o.moves for o in program.operations):
+        raise BackendError("the program draws from Python or NumPy; only 'eager' can do that")
     if program.numbers or any(o.kind is OperationKind.NUMBER for o in program.operations):
         raise BackendError("a Python number varies; only 'eager' takes it as an input")
     if program.effects and program.writes_outside:

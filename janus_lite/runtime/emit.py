@@ -15,7 +15,7 @@ from typing import Any
 
 import torch
 
-from janus_lite.program.effects import is_assertion
+from janus_lite.program.effects import is_assertion, is_change
 from janus_lite.program.generalize import Program
 from janus_lite.program.views import view_chains
 from janus_lite.record.outputs import plans_of
@@ -289,8 +289,7 @@ class _Writer:
             if operation.site != site:
                 site = operation.site
                 lines.append(f"# {site}")
-            is_change = bool(operation.written or operation.draws)
-            if is_change and not has_saved and position < program.transaction.commit:
+            if is_change(operation) and not has_saved and position < program.transaction.commit:
                 has_saved = True
                 lines.append(f"saved = {self._remember()}")
             chain = [program.operations[p] for p in chains.get(position, (position,))]
@@ -333,14 +332,16 @@ class _Writer:
         transaction = self._program.transaction
         tensors = "".join(f"v{ref.index}, " for ref in transaction.undo)
         generators = self.names.constant(transaction.generators)
-        return f"remember(({tensors}), {generators}, draws={transaction.undoes_draws})"
+        moves = "".join(f"{self._value(source)}, " for source in transaction.moves)
+        draws = f"draws={transaction.undoes_draws}"
+        return f"remember(({tensors}), {generators}, ({moves}), {draws})"
 
     def _cancellable(self, lines: list[str]) -> list[str]:
         """The part of the body that an error calls off, before anything has changed for good."""
         if not lines:
             return []
         transaction = self._program.transaction
-        if not (transaction.undo or transaction.undoes_draws):
+        if not (transaction.undo or transaction.undoes_draws or transaction.moves):
             return ["try:", *_indent(lines), "except Exception:", f"{_INDENT}return RAISED"]
         return [
             "saved = None",

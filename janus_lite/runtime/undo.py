@@ -6,13 +6,28 @@ counters are set back: no later `backward` can tell that anything was tried.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import random
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+import numpy as np
 import torch
 
 from janus_lite.runtime import ambient
 from janus_lite.torch_internals import set_versions
+
+
+def _set_bits(generator: Any, state: Any) -> None:
+    generator.bit_generator.state = state
+
+
+# How the state of a generator is read and written.
+_STATES: dict[type, tuple[Callable[[Any], Any], Callable[[Any, Any], None]]] = {
+    random.Random: (random.Random.getstate, random.Random.setstate),
+    np.random.RandomState: (lambda g: g.get_state(legacy=False), np.random.RandomState.set_state),
+    np.random.Generator: (lambda g: g.bit_generator.state, _set_bits),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +40,7 @@ class Saved:
         versions: their versions.
         random: torch's own generators, `None` when nothing was drawn.
         generators: pairs of a generator of the program and its state.
+        moved: pairs of a generator of Python or NumPy and its state.
     """
 
     bytes: tuple[tuple[torch.UntypedStorage, torch.UntypedStorage], ...]
@@ -32,11 +48,13 @@ class Saved:
     versions: tuple[int, ...]
     random: ambient.RandomState | None
     generators: tuple[tuple[torch.Generator, torch.Tensor], ...]
+    moved: tuple[tuple[Any, Any], ...]
 
 
 def remember(
     tensors: Sequence[torch.Tensor],
     generators: Sequence[torch.Generator],
+    moves: Sequence[object] = (),
     *,
     draws: bool,
 ) -> Saved:
@@ -45,7 +63,8 @@ def remember(
     Args:
         tensors: outside tensors that they write.
         generators: generators of the program that they draw from.
-        draws: whether they draw at all.
+        moves: generators of Python or NumPy that they draw from.
+        draws: whether they draw from torch's generators at all.
     """
     storages = {s.data_ptr(): s for s in (t.untyped_storage() for t in tensors)}
     counted = tuple(t for t in tensors if not t.is_inference())
@@ -55,6 +74,7 @@ def remember(
         tuple(t._version for t in counted),
         ambient.random_state() if draws else None,
         tuple((g, g.get_state()) for g in generators),
+        tuple((g, _STATES[type(g)][0](g)) for g in moves),
     )
 
 
@@ -69,3 +89,5 @@ def undo(saved: Saved | None) -> None:
         ambient.set_random_state(saved.random)
     for generator, state in saved.generators:
         generator.set_state(state)
+    for moved, state in saved.moved:
+        _STATES[type(moved)][1](moved, state)

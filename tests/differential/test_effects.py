@@ -9,7 +9,7 @@ from tests.differential.harness import equal_calls, expectations
 from tests.differential.kit import Expectation
 from tests.differential.programs import faults
 
-FILES = ("effects", "outside")
+FILES = ("draws", "effects", "outside")
 CASES = [pytest.param(f, n, e, id=n) for f in FILES for n, e in expectations(f).items()]
 
 

@@ -868,7 +868,7 @@ def slot_stored():
     return World(call=call, state={"slotted": slotted})
 
 
-@program(code="JL0301")
+@program(hits=5)
 def set_element_popped():
     names = set()
 

@@ -1128,17 +1128,17 @@ def clock():
     return World(call=call)
 
 
-@program(code="JL0201")
+@program(hits=5)
 def python_random():
     return World(call=lambda x: x * random.random())
 
 
-@program(code="JL0201")
+@program(hits=5)
 def random_choice():
     return World(call=lambda x: x * random.choice([1, 2, 3]))
 
 
-@program(code="JL0201")
+@program(hits=5)
 def numpy_random():
     return World(call=lambda x: x * float(np.random.rand()))
 

@@ -18,6 +18,7 @@ from janus_lite.errors import Code, Reason
 from janus_lite.record.effects import Effect, HostCall, Store
 from janus_lite.record.outputs import same_plan
 from janus_lite.record.source import Source
+from janus_lite.record.torch_table import name_of
 from janus_lite.record.trace import Operation, OperationKind, Ref
 
 
@@ -30,7 +31,7 @@ class Transaction:
         undo: outside tensors that operations before the commit point write.
         undoes_draws: operations before the commit point draw random numbers.
         generators: generators of the program that they draw from.
-        moves: random generators of Python or NumPy that they draw from.
+        moves: other objects that they change and whose state can be put back.
     """
 
     commit: int
@@ -47,7 +48,8 @@ def is_assertion(operation: Operation) -> bool:
 
 def is_change(operation: Operation) -> bool:
     """Whether the outside is another one after the operation."""
-    return bool(operation.written or operation.draws or operation.moves)
+    has_moved = operation.draws or operation.moves or not operation.is_undoable
+    return bool(operation.written or has_moved)
 
 
 def plan_transaction(
@@ -66,8 +68,8 @@ def plan_transaction(
     commit = _delayed(operations, effects, first)
     speculative = operations[:commit]
     for operation in speculative:
-        if operation.written and not operation.is_undoable:
-            found = "changes an outside tensor that autograd follows, and decides on a value later"
+        if not operation.is_undoable:
+            found = f"`{name_of(operation.target)}` cannot be put back, and a decision follows"
             return Reason(Code.LATE_ASSERTION, found, operation.site)
     for effect in effects:
         if isinstance(effect, HostCall) and _is_overtaken(effect, operations, commit):

@@ -27,6 +27,7 @@ class Program:
         transaction: when they are committed, and what is undone before.
         writes_outside: some operation changes an outside tensor in place.
         draws: some operation draws random numbers.
+        trains: some operation is an action, of which no copy can be run to compare with.
         changes_ambient: some operation changes grad mode or autocast for the ones after it.
     """
 
@@ -39,6 +40,7 @@ class Program:
     transaction: Transaction
     writes_outside: bool
     draws: bool
+    trains: bool
     changes_ambient: bool
 
 
@@ -66,7 +68,8 @@ def generalize(trace: Trace, positional: int, keywords: tuple[str, ...]) -> Prog
         effects=trace.effects,
         numbers=trace.numbers,
         transaction=transaction,
-        writes_outside=any(o.written for o in trace.operations),
+        writes_outside=any(o.written or not o.is_undoable for o in trace.operations),
         draws=any(o.draws or o.moves for o in trace.operations),
+        trains=any(o.kind is OperationKind.ACTION for o in trace.operations),
         changes_ambient=any(o.kind is OperationKind.AMBIENT for o in trace.operations),
     )

@@ -403,10 +403,12 @@ def store_plainly(session: Session, owner: Any, name: str, value: Any) -> None:
         session.writes.written(table, name)
         if is_a(owner, torch.nn.Module):
             _note_registered(session, owner, name, value)
-    with session.own_work():
-        setattr(owner, name, value) if is_a(owner, torch.nn.Module) else object.__setattr__(
-            owner, name, value
-        )
+    if is_a(owner, torch.nn.Module):
+        with session.aside():  # it looks at a parameter before it takes it
+            setattr(owner, name, value)
+    else:
+        with session.own_work():
+            object.__setattr__(owner, name, value)
 
 
 def _note_registered(session: Session, module: torch.nn.Module, name: str, value: Any) -> None:

@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from janus_lite.errors import Code
-from janus_lite.record import attributes, containers, draws, host
+from janus_lite.record import attributes, containers, draws, host, training
 from janus_lite.record.contracts import (
     DENIED_METHODS,
     HOST_EFFECTS,
@@ -138,8 +138,9 @@ def _call_function(
             return function(*args, **kwargs)
     if (contract := python_leaves().get(function)) is not None:
         return _call_leaf(session, function, contract, args, kwargs)
-    if function in SPECIAL:
-        return SPECIAL[function](session, function, args, kwargs)
+    rule = SPECIAL.get(function) or training.rule_of(function, args)
+    if rule is not None:
+        return rule(session, function, args, kwargs)
     if host.is_deferred(function):
         if host.call(session, function, args, kwargs):
             return None

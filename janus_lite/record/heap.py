@@ -292,7 +292,7 @@ class Heap:
     def read_entry(self, owner: Source, table: dict[Any, Any], key: object) -> Any:
         """Note that `table[key]`, which is there, was read; return what the program gets for it."""
         value = table[key]
-        is_own = self._writes.is_written(table, key) or self._writes.is_rewritten(table)
+        is_own = self._writes.is_written(table, key) or self._writes.is_spoiled(table, key)
         if type(value) in NUMBERS and self._relaxed and not is_own:
             return self.read(value, self.step(Entry, owner, key))
         self.entry(owner, table, key)
@@ -326,7 +326,7 @@ class Heap:
         """Note that `table[key]`, at `owner`, was read; an absent key is a fact as well."""
         if self._writes.is_written(table, key):
             return
-        if self._writes.is_rewritten(table):
+        if self._writes.is_spoiled(table, key):
             self._stop(Code.OUTSIDE_WRITE, f"reads `{owner}` after a method changed it")
             return
         if (place := self.source_of(key)) is not None and not self._is_held(place):

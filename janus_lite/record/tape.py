@@ -315,6 +315,56 @@ class Tape:
         )
         return given, output
 
+    def act(
+        self,
+        function: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        run: Callable[[], object],
+        moves: tuple[Source, ...] = (),
+    ) -> object:
+        """Run what changes outside objects for good; see Note [Actions].
+
+        Args:
+            function: what a replay calls.
+            args: what stands for its arguments: tensors, plain values, sources.
+            kwargs: likewise.
+            run: makes the call in this run.
+            moves: of what it changes the state, where that is all and can be put back.
+        """
+        if self.is_stopped:
+            return run()
+        encoded_args = tuple(self._encode(a) for a in args)
+        encoded_kwargs = {k: self._encode(v) for k, v in kwargs.items()}
+        self._forget_facts()
+        self.depth += 1
+        was_unrecorded, self.is_unrecorded = self.is_unrecorded, True
+        try:
+            result = run()
+        except Exception as error:
+            self._stop(Code.OPERATION_RAISED, f"`{function.__qualname__}` raised {error!r}")
+            raise
+        finally:
+            self.depth -= 1
+            self.is_unrecorded = was_unrecorded
+        self.operations.append(
+            Operation(
+                function,
+                encoded_args,
+                encoded_kwargs,
+                self._decode(result),
+                OperationKind.ACTION,
+                written=tuple(self._written),
+                mutates=True,
+                is_undoable=bool(moves),
+                is_guarded=self.try_depth > 0,
+                site=self._site(),
+                module=self._module(),
+                moves=moves,
+            )
+        )
+        return result
+
     def _drawn(self, result: Any) -> tuple[Any, Any]:
         """The graph values of what a draw gave, and what the program gets for it."""
         if type(result) in NUMBERS:
@@ -354,6 +404,8 @@ class Tape:
                 shape = tuple(value.shape)
                 self._stop(Code.UNKNOWN_TENSOR, f"a tensor of shape {shape} of unknown origin")
             return ref
+        if isinstance(value, Source):
+            return value
         if type(value) is np.ndarray and (drawn := self._made(value)) is not None:
             return Ref(drawn.index)
         if type(value) in SCALARS or issubclass(type(value), np.generic):
@@ -441,7 +493,7 @@ class Tape:
                     self._mutated = True
                     outside = self._outside_storages.get(tensor.untyped_storage()._cdata, ())
                     self._written.update(dict.fromkeys(outside))
-                    if tensor.requires_grad and torch.is_grad_enabled():
+                    if outside and tensor.requires_grad and torch.is_grad_enabled():
                         self._undoable = False  # autograd's history of it changes as well
 
 

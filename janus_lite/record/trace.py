@@ -117,6 +117,7 @@ class OperationKind(Enum):
     AMBIENT = auto()  # changes torch's state for the operations after it (grad mode, autocast)
     ASSERT = auto()  # its host value decided what the program did: compared on replay
     NUMBER = auto()  # gives a Python number that later operations use
+    ACTION = auto()  # trains: changes outside objects for good, see Note [Actions]
     SHAPE = auto()  # data decides its output's shape: the shape is compared on replay
 
 
@@ -134,7 +135,8 @@ class Operation:
         expected: the host value (`ASSERT`) or the output's shapes (`SHAPE`).
         written: outside tensors whose bytes it changed.
         mutates: it changed some tensor in place.
-        is_undoable: what it changed can be put back: bytes, but no autograd history.
+        is_undoable: what it changed outside can be put back: bytes, but no autograd history and
+            nothing of an action, see Note [Actions].
         draws: it drew random numbers.
         generators: generators of the program that it drew from, besides torch's own.
         is_guarded: it ran inside a `try` of the user's program.
@@ -142,7 +144,8 @@ class Operation:
         module: path of the `nn.Module` that ran it, `""` at the top.
         layout: of a result that is a view of the first argument with the same offset, while
             gradients are off: strides of the argument, sizes and strides of the result.
-        moves: random generators of Python or NumPy that it draws from.
+        moves: objects that it changes and whose state can be put back: random generators of
+            Python and NumPy, optimisers and modules whose gradients it lets go of.
     """
 
     target: Callable[..., object]

@@ -7,7 +7,7 @@ counters are set back: no later `backward` can tell that anything was tried.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,26 @@ from janus_lite.torch_internals import set_versions
 
 def _set_bits(generator: Any, state: Any) -> None:
     generator.bit_generator.state = state
+
+
+def _parameters(owner: Any) -> Iterable[torch.Tensor]:
+    if isinstance(owner, torch.nn.Module):
+        return owner.parameters()
+    return (p for group in owner.param_groups for p in group["params"])
+
+
+def _gradients(owner: Any) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
+    """Which gradients there are; letting go of one leaves its bytes alone."""
+    return [(p, p.grad) for p in _parameters(owner)]
+
+
+def _set_gradients(_owner: Any, state: list[tuple[torch.Tensor, torch.Tensor | None]]) -> None:
+    for parameter, gradient in state:
+        parameter.grad = gradient
+
+
+def _state_rules(value: object) -> tuple[Callable[[Any], Any], Callable[[Any, Any], None]]:
+    return _STATES.get(type(value), (_gradients, _set_gradients))
 
 
 # How the state of a generator is read and written.
@@ -40,7 +60,7 @@ class Saved:
         versions: their versions.
         random: torch's own generators, `None` when nothing was drawn.
         generators: pairs of a generator of the program and its state.
-        moved: pairs of a generator of Python or NumPy and its state.
+        moved: pairs of another object that changes and its state.
     """
 
     bytes: tuple[tuple[torch.UntypedStorage, torch.UntypedStorage], ...]
@@ -63,7 +83,7 @@ def remember(
     Args:
         tensors: outside tensors that they write.
         generators: generators of the program that they draw from.
-        moves: generators of Python or NumPy that they draw from.
+        moves: other objects that they change: generators of Python or NumPy, owners of gradients.
         draws: whether they draw from torch's generators at all.
     """
     storages = {s.data_ptr(): s for s in (t.untyped_storage() for t in tensors)}
@@ -74,7 +94,7 @@ def remember(
         tuple(t._version for t in counted),
         ambient.random_state() if draws else None,
         tuple((g, g.get_state()) for g in generators),
-        tuple((g, _STATES[type(g)][0](g)) for g in moves),
+        tuple((one, _state_rules(one)[0](one)) for one in moves),
     )
 
 
@@ -90,4 +110,4 @@ def undo(saved: Saved | None) -> None:
     for generator, state in saved.generators:
         generator.set_state(state)
     for moved, state in saved.moved:
-        _STATES[type(moved)][1](moved, state)
+        _state_rules(moved)[1](moved, state)

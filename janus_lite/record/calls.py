@@ -512,6 +512,7 @@ def _call_autograd_function(session: Session, cls: Any, args: Arguments) -> Any:
     tensor calls belong to the operation.
     """
     forward = cls.forward
+    session.has_custom_backward = True
 
     def run_forward(*arguments: Any) -> Any:
         session.opaque += 1

@@ -511,6 +511,13 @@ class Heap:
             self._read(ReadKind.ABSENT, self.step(InstanceDict, source), None, name)
 
     @_never_raises
+    def gradient(self, tensor: torch.Tensor, found: object) -> None:
+        """Note which gradient an outside tensor has at entry."""
+        source = self._input_source(tensor)
+        assert source is not None
+        self.mark(found, self.step(Field, source, "grad"))
+
+    @_never_raises
     def referent(self, reference: object, value: object) -> None:
         """Note what an outside weak reference refers to."""
         source = self.source_of(reference)

@@ -12,7 +12,7 @@ from types import CellType, CodeType, FrameType, FunctionType
 from typing import Any
 
 from janus_lite.errors import Code, Reason, Site
-from janus_lite.record.audit import is_library_file
+from janus_lite.record.audit import is_library_file, is_own_file
 from janus_lite.record.effects import Store, StoreKind, WriteLog
 from janus_lite.record.heap import Heap
 from janus_lite.record.instrument import NotInstrumentable, Twin, TwinCache
@@ -33,6 +33,18 @@ def _is_weakref_callback(code: CodeType) -> bool:
     return code.co_name in ("remove", "_remove") and code.co_filename.endswith(
         ("weakref.py", "_weakrefset.py", os.path.join("torch", "utils", "weak.py"))
     )
+
+
+def _is_importing() -> bool:
+    """Whether torch imports a module right now, as it does before the first call of a function."""
+    frame: FrameType | None = sys._getframe(1)
+    while frame is not None and is_own_file(frame.f_code.co_filename):
+        frame = frame.f_back
+    while frame is not None and not is_own_file(frame.f_code.co_filename):
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 @cache
@@ -62,6 +74,7 @@ class Session:
 
     Attributes:
         leaves: how many declared leaves are running, one inside the other.
+        has_custom_backward: whether a custom autograd function ran, whose backward is Python code.
         opaque: how many custom autograd functions are running; a replay runs them for real.
         open_variables: context variables that the run has set and not reset yet.
     """
@@ -82,6 +95,7 @@ class Session:
         self.plan_now: Callable[..., object] = partial(plan_now, self)
         self.leaves = 0
         self.opaque = 0
+        self.has_custom_backward = False
         self.open_variables: dict[ContextVar[Any], int] = {}
         self._own_work = 0
         self.reason: Reason | None = None
@@ -103,6 +117,7 @@ class Session:
             self._module,
             lambda value: self.heap.snapshot(value),
             lambda value: self.heap.made_of(value),
+            lambda tensor, gradient: self.heap.gradient(tensor, gradient),
             self.numbers,
         )
         self.writes = WriteLog()
@@ -247,7 +262,7 @@ class Session:
         if any(part in code.co_filename for part in _DISPATCH_RULES):  # the tape names the operator
             return True
         is_inside = self.tape.depth > 0 or self.leaves > 0
-        return is_inside and is_library_file(code.co_filename)
+        return is_inside and (is_library_file(code.co_filename) or _is_importing())
 
     def report_leak(self, code: CodeType) -> None:
         """Stop: a Python function ran that no hook saw."""

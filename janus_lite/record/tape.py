@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import operator
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -31,6 +31,7 @@ from janus_lite.torch_internals import TorchDispatchMode, TorchFunctionMode, is_
 _NORM_TRAINING = 5  # position of `training` in the operators that update running statistics
 Layout = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 Observer = Callable[[Operation, object], None]
+_UNSEEN: Any = object()
 _HOST_VALUES = (bool, int, float, complex)
 
 
@@ -43,6 +44,7 @@ class Tape:
         module: path of the module that is running.
         snapshot: notes the content of an outside container that an operation reads.
         made: the graph value of an object that is neither tensor nor number, `None` for others.
+        note_gradient: notes which gradient an outside tensor has at entry.
         numbers: the numbers that vary.
     """
 
@@ -53,6 +55,7 @@ class Tape:
         module: Callable[[], str],
         snapshot: Callable[[object], bool],
         made: Callable[[object], Made | None],
+        note_gradient: Callable[[torch.Tensor, object], None],
         numbers: Numbers,
     ) -> None:
         self._numbers = numbers
@@ -61,12 +64,15 @@ class Tape:
         self._module = module
         self._snapshot = snapshot
         self._made = made
+        self._note_gradient = note_gradient
         self._live: dict[int, tuple[weakref.ref[torch.Tensor], Ref]] = {}
         self._input_sources: dict[int, Source] = {}
         self._outside_storages: dict[int, list[Ref]] = {}
         self._values = 0
         self._written: dict[Ref, None] = {}
         self._generators: dict[torch.Generator, None] = {}
+        self._gradients: dict[int, torch.Tensor | None] = {}
+        self._has_acted = False
         self._forget_facts()
         self.depth = 0  # > 0 while a recorded call (or a declared leaf) runs
         self.try_depth = 0
@@ -102,11 +108,14 @@ class Tape:
 
     def release(self) -> None:
         """Forget every tensor and argument."""
-        for kept in (self.inputs, self.examples, self.operations):
+        for kept in (self.inputs, self.examples, self.operations, self._gradients):
             kept.clear()
 
     def finish(self) -> None:
-        """Stop when the run changed what an outside tensor looks like."""
+        """Stop when the run changed what an outside tensor looks like, or trained with hooks."""
+        trains = any(o.kind is OperationKind.ACTION for o in self.operations)
+        if trains and not is_free_of_hooks(self.examples):
+            self._stop(Code.UNKNOWN_CALL, "trains a tensor that has a hook or a history")
         for item, tensor in zip(self.inputs, self.examples, strict=True):
             if TensorMeta.of(tensor) != item.meta:
                 self._stop(Code.OUTSIDE_WRITE, f"changes the shape or type of {item.source}")
@@ -154,6 +163,8 @@ class Tape:
             return target(*args, **kwargs)
         if treatment is Treatment.AMBIENT:
             return self.ambient(target, args)
+        if treatment is Treatment.GRADIENT:
+            return self._gradient(target, args[0])
         if treatment is Treatment.DENY:
             self._stop(Code.TENSOR_ESCAPE, f"`{torch_table.name_of(target)}` leaves the graph")
             return target(*args, **kwargs)
@@ -232,6 +243,52 @@ class Tape:
         self.operations.append(operation)
         if self.observe is not None:
             self._show(operation, result)
+
+    def _gradient(self, target: Callable[..., Any], owner: Any) -> Any:
+        """Read `owner.grad`: an outside tensor, unless an action of this run has made it.
+
+        What it looks like is known where it still is the one of entry, and where a backward pass
+        makes it anew in each replay: that depends on the graph and on what was there at entry.
+        """
+        found = target(owner)
+        is_known = self.input_source(owner) is not None and type(owner) is torch.nn.Parameter
+        before = self._gradients.get(id(owner), _UNSEEN) if self._has_acted else found
+        if not is_known or (found is None and before is not None) or before is _UNSEEN:
+            if found is None:
+                self._read_gradient(target, owner, OperationKind.ASSERT, None)
+            else:
+                self._stop(Code.TENSOR_ESCAPE, "`grad` of no parameter, or of one met too late")
+        elif found is None or self.ref_of(found) is None:
+            self._note_gradient(owner, before)
+            if found is not before:
+                is_alike = before is None or TensorMeta.of(before) == TensorMeta.of(found)
+                if not is_alike:
+                    self._stop(Code.TENSOR_ESCAPE, "`grad` looks otherwise than at entry")
+                self._read_gradient(target, owner, OperationKind.COMPUTE, self._new(found))
+        return found
+
+    def _read_gradient(
+        self, target: Callable[..., Any], owner: Any, kind: OperationKind, output: Ref | None
+    ) -> None:
+        self.operations.append(
+            Operation(
+                target,
+                (self._encode(owner),),
+                {},
+                output,
+                kind,
+                is_guarded=self.try_depth > 0,
+                site=self._site(),
+                module=self._module(),
+            )
+        )
+
+    def note_gradients(self, tensors: Iterable[torch.Tensor] = ()) -> None:
+        """Before the first action: which gradients there are, at least those of `tensors`."""
+        if not self._has_acted:
+            with without_modes():
+                leaves = [t for t in (*self.examples, *tensors) if t.is_leaf]
+                self._gradients = {id(t): t.grad for t in leaves}
 
     def _show(self, operation: Operation, result: object) -> None:
         """Let the observer see what an operation gave."""
@@ -339,6 +396,9 @@ class Tape:
         self._forget_facts()
         self.depth += 1
         was_unrecorded, self.is_unrecorded = self.is_unrecorded, True
+        if not self._gradients:
+            self.note_gradients()
+        self._has_acted = True
         try:
             result = run()
         except Exception as error:
@@ -563,6 +623,17 @@ def _shapes(result: Any) -> tuple[object, ...]:
     if is_a(result, list | tuple):
         return tuple(_shapes(r) for r in result)
     return ()
+
+
+def is_free_of_hooks(tensors: Iterable[torch.Tensor]) -> bool:  # hot
+    """Whether a backward pass that reaches the tensors runs no code of the program there.
+
+    A tensor with a history leads on to tensors of which nobody knows.
+    """
+    return not any(
+        t.requires_grad and (t._backward_hooks or t._post_accumulate_grad_hooks or not t.is_leaf)
+        for t in tensors
+    )
 
 
 class FunctionMode(TorchFunctionMode):

@@ -20,6 +20,7 @@ class Treatment(Enum):
     OPERATION = auto()
     METADATA = auto()
     CHECKED = auto()
+    GRADIENT = auto()
     AMBIENT = auto()
     DENY = auto()
 
@@ -32,7 +33,7 @@ is_neg is_inference is_signed __len__ get_device ndimension nbytes is_same_size 
 names result_type can_cast promote_types is_distributed _is_zerotensor has_names
 """.split()
 _CHECKED_NAMES = """
-is_leaf storage_offset _version is_pinned is_shared output_nr retains_grad is_set_to grad
+is_leaf storage_offset _version is_pinned is_shared output_nr retains_grad is_set_to
 """.split()
 _DENIED_NAMES = """
 numpy __array__ __dlpack__ __dlpack_device__ data_ptr untyped_storage storage _typed_storage
@@ -79,6 +80,8 @@ def treatment(target: Callable[..., object]) -> Treatment:
         return Treatment.METADATA
     if name in _CHECKED_NAMES:
         return Treatment.CHECKED
+    if name == "grad":
+        return Treatment.GRADIENT
     if name in _DENIED_NAMES:
         return Treatment.DENY
     if name in _AMBIENT_FUNCTIONS:

@@ -16,6 +16,7 @@ Note [Actions]
 
 from __future__ import annotations
 
+import sys
 import types
 from collections.abc import Callable
 from functools import partial
@@ -24,15 +25,19 @@ from typing import Any
 import torch
 
 from janus_lite.errors import Code
+from janus_lite.record import attributes
 from janus_lite.record.heap import instance_dict
 from janus_lite.record.kinds import is_a
 from janus_lite.record.session import Session
 from janus_lite.record.source import Source
+from janus_lite.torch_internals import submodules, trained_by
 
 Arguments = tuple[Any, ...]
 Keywords = dict[str, Any]
 Rule = Callable[[Session, Any, Arguments, Keywords], Any]
 _SCHEDULERS = torch.optim.lr_scheduler.LRScheduler
+_STEP_HOOKS = ("_optimizer_step_pre_hooks", "_optimizer_step_post_hooks")
+_GLOBAL_STEP_HOOKS = ("_global_optimizer_pre_hooks", "_global_optimizer_post_hooks")
 # What no action changes, of the namespaces that have it.
 _KEPT = frozenset({"params", "optimizer", "_enabled"})
 _SCALER_METHODS = frozenset({"scale", "step", "update", "unscale_"})
@@ -60,6 +65,8 @@ def rule_of(function: types.FunctionType, args: Arguments) -> Rule | None:
 
 def _backward(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
     """`loss.backward(...)`, `torch.autograd.backward(...)`, `torch.autograd.grad(...)`."""
+    if session.has_custom_backward:
+        session.stop(Code.UNKNOWN_CALL, "a backward pass through an autograd.Function in Python")
     return _act(session, function, args, kwargs)
 
 
@@ -68,6 +75,7 @@ def _optimizer(session: Session, function: Any, args: Arguments, kwargs: Keyword
     optimizer = args[0]
     if any(closure is not None for closure in (*args[1:], *kwargs.values())):
         session.stop(Code.UNKNOWN_CALL, f"`{type(optimizer).__qualname__}.step` with a closure")
+    _note_hooks(session, optimizer)
     return _changing(session, function, args, kwargs, [optimizer])
 
 
@@ -80,7 +88,17 @@ def _watched_step(session: Session, function: Any, args: Arguments, kwargs: Keyw
         return function(*args, **kwargs)
     optimizer = cells["opt_ref"].cell_contents()
     session.heap.pin(function, function.__qualname__)
+    _note_hooks(session, optimizer)
     return _changing(session, function, args, kwargs, [optimizer])
+
+
+def _note_hooks(session: Session, optimizer: torch.optim.Optimizer) -> None:
+    """Note how many hooks run around a step: code that the audit net sees only now."""
+    tables = [attributes.load(session, optimizer, name) for name in _STEP_HOOKS]
+    names = vars(sys.modules[torch.optim.Optimizer.__module__])
+    tables += [session.heap.read_global(names, name) for name in _GLOBAL_STEP_HOOKS]
+    for table in tables:
+        session.heap.length(table)
 
 
 def _scheduler(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
@@ -101,10 +119,23 @@ def _scaler(session: Session, function: Any, args: Arguments, kwargs: Keywords) 
 
 def _zero_grad(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
     """`zero_grad()` of an optimiser or a module."""
-    to_none = (*args[1:], *kwargs.values()) in ((), (True,))
+    lets_go = (*args[1:], *kwargs.values()) in ((), (True,))
     source = session.heap.source_of(args[0])
-    moves = (source,) if to_none and source is not None else ()
+    is_undoable = lets_go and not _is_rearranged(session, args[0])
+    moves = (source,) if is_undoable and source is not None else ()
+    session.tape.note_gradients(trained_by(args[0]))
     return _act(session, function, args, kwargs, moves)
+
+
+def _is_rearranged(session: Session, owner: Any) -> bool:
+    """Whether the run has changed which parameters `owner` has: a store that may be due later."""
+    tables: list[Any]
+    if is_a(owner, torch.nn.Module):
+        tables = [t for m in submodules(owner) for t in (m._parameters, m._modules)]
+    else:
+        groups = owner.param_groups
+        tables = [groups, *groups, *(group["params"] for group in groups)]
+    return any(map(session.writes.is_changed, tables))
 
 
 def _clip(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:

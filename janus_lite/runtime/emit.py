@@ -20,6 +20,7 @@ from janus_lite.program.generalize import Program
 from janus_lite.program.views import view_chains
 from janus_lite.record.outputs import plans_of
 from janus_lite.record.source import Source
+from janus_lite.record.tape import is_free_of_hooks
 from janus_lite.record.text import convert
 from janus_lite.record.torch_table import name_of
 from janus_lite.record.trace import Input, Operation, OperationKind, Read, Ref, refs_in
@@ -139,6 +140,7 @@ class _Writer:
             convert=convert,
             global_state=global_state,
             ambient=ambient,
+            is_free_of_hooks=is_free_of_hooks,
             modes_are_off=ambient.modes_are_off,
         )
         if examples:
@@ -190,6 +192,10 @@ class _Writer:
         if self._program.inputs:
             arguments = ", ".join(f"v{i.ref.index}" for i in self._program.inputs)
             lines.append(f"if not tensors_match({arguments}): return MISS")
+        if self._program.trains:
+            followed = [i for i in self._program.inputs if i.meta.requires_grad]
+            tensors = "".join(f"v{item.ref.index}, " for item in followed)
+            lines.append(f"if not is_free_of_hooks(({tensors})): return MISS")
         for source in self._program.numbers:
             self._numbers[id(source)] = emitter.loader.load(source)
         return lines

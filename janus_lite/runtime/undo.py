@@ -7,7 +7,7 @@ counters are set back: no later `backward` can tell that anything was tried.
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,22 +15,16 @@ import numpy as np
 import torch
 
 from janus_lite.runtime import ambient
-from janus_lite.torch_internals import set_versions
+from janus_lite.torch_internals import set_versions, trained_by
 
 
 def _set_bits(generator: Any, state: Any) -> None:
     generator.bit_generator.state = state
 
 
-def _parameters(owner: Any) -> Iterable[torch.Tensor]:
-    if isinstance(owner, torch.nn.Module):
-        return owner.parameters()
-    return (p for group in owner.param_groups for p in group["params"])
-
-
 def _gradients(owner: Any) -> list[tuple[torch.Tensor, torch.Tensor | None]]:
     """Which gradients there are; letting go of one leaves its bytes alone."""
-    return [(p, p.grad) for p in _parameters(owner)]
+    return [(p, p.grad) for p in trained_by(owner)]
 
 
 def _set_gradients(_owner: Any, state: list[tuple[torch.Tensor, torch.Tensor | None]]) -> None:

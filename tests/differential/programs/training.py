@@ -482,3 +482,311 @@ def learning_rate_read_after_the_schedulers_step():
     world = trained(call, sgd)
     scheduler = torch.optim.lr_scheduler.StepLR(world.state["opt"], 2)
     return world
+
+
+# ------------------------------------------------------------------------------ gradients read
+
+
+@program(hits=9)
+def steps_by_hand():
+    def call(model, opt, x, y):
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        with torch.no_grad():
+            for parameter in model.parameters():
+                parameter -= 0.1 * parameter.grad
+                parameter.grad.zero_()
+        return loss
+
+    return trained(call, sgd)
+
+
+@program(hits=9)
+def gradients_looked_at():
+    def call(model, opt, x, y):
+        opt.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        norms = [p.grad.norm() for p in model.parameters() if p.grad is not None]
+        opt.step()
+        return loss, torch.stack(norms), model[0].weight.grad
+
+    return trained(call, sgd)
+
+
+@program(hits=8)
+def gradient_of_a_layer_that_is_not_used():
+    def call(model, opt, x, y):
+        loss = F.cross_entropy(model[4](model[0](x)), y)
+        used = model[1].weight * 1
+        loss.backward()
+        found = [model[1].weight.grad, model[4].weight.grad]
+        opt.step()
+        return found, used
+
+    return trained(call, sgd)
+
+
+@program(hits=6)
+def gradient_left_by_the_outside():
+    def call(model, opt, x, y):
+        seen = None if model[0].weight.grad is None else model[0].weight.grad * 2
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        return seen, model[0].weight.grad.sum()
+
+    def between(step):
+        weight = world.state["model"][0].weight
+        if step == 4:
+            weight.grad = None
+        if step == 8:
+            weight.grad = torch.ones(3, 4).t()
+
+    world = trained(call, sgd)
+    world.between = between
+    return world
+
+
+# --------------------------------------------------------------------------------- more attacks
+
+
+@program(hits=4)
+def hook_added_after_some_steps():
+    log = types.SimpleNamespace(seen=0)
+
+    def call(model, opt, x, y):
+        loss = train(model, opt, x, y)
+        return loss * log.seen
+
+    def between(step):
+        weight = world.state["model"][0].weight
+        if step == 6:
+            weight.register_hook(count)
+        if step == 9:
+            weight._backward_hooks.clear()
+
+    def count(grad):
+        log.seen += 1
+        return grad * 2
+
+    world = trained(call, sgd, log=log)
+    world.between = between
+    return world
+
+
+@program(hits=4)
+def hook_after_accumulation_added_after_some_steps():
+    log = types.SimpleNamespace(seen=0)
+
+    def call(model, opt, x, y):
+        loss = train(model, opt, x, y)
+        return loss * log.seen
+
+    def count(parameter):
+        log.seen += 1
+
+    def between(step):
+        if step == 6:
+            world.state["model"][0].weight.register_post_accumulate_grad_hook(count)
+
+    world = trained(call, sgd, log=log)
+    world.between = between
+    return world
+
+
+@program(hits=4)
+def hook_of_the_optimiser_added_after_some_steps():
+    log = types.SimpleNamespace(seen=0)
+
+    def call(model, opt, x, y):
+        loss = train(model, opt, x, y)
+        return loss * log.seen
+
+    def count(*_):
+        log.seen += 1
+
+    def between(step):
+        if step == 6:
+            world.state["opt"].register_step_post_hook(count)
+
+    world = trained(call, sgd, log=log)
+    world.between = between
+    return world
+
+
+@program(hits=4)
+def step_of_the_optimiser_replaced():
+    def call(model, opt, x, y):
+        return train(model, opt, x, y)
+
+    def between(step):
+        if step == 6:
+            world.state["opt"].step = lambda: None
+        if step == 9:
+            del world.state["opt"].step
+
+    world = trained(call, sgd)
+    world.between = between
+    return world
+
+
+@program(hits=9)
+def weights_shared_by_two_layers():
+    class Tied(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.embed, self.out = nn.Embedding(2, 3), nn.Linear(3, 2, bias=False)
+            self.out.weight = self.embed.weight
+
+        def forward(self, x):
+            return self.out(x + self.embed.weight.sum(0))
+
+    return trained(train, sgd, Tied())
+
+
+@program(code="JL0201")
+def input_with_a_history():
+    scale = torch.ones(3, requires_grad=True)
+
+    def call(model, opt, x, y):
+        return train(model, opt, x, y)
+
+    world = trained(call, sgd, scale=scale)
+    inputs = world.inputs
+
+    def with_history(step):
+        model, opt, x, y = inputs(step)
+        return model, opt, x * scale, y
+
+    world.inputs = with_history
+    return world
+
+
+@program(hits=3)
+def input_gets_a_history():
+    scale = torch.ones(3, requires_grad=True)
+    world = trained(train, sgd, scale=scale)
+    inputs = world.inputs
+
+    def with_history(step):
+        model, opt, x, y = inputs(step)
+        return model, opt, (x * scale if step > 5 else x.requires_grad_()), y
+
+    world.inputs = with_history
+    return world
+
+
+@program(code="JL0201")
+def backward_in_python():
+    log = []
+
+    class Double(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, grad):
+            log.append(1)
+            return grad * 2
+
+    def call(model, opt, x, y):
+        opt.zero_grad()
+        loss = F.cross_entropy(Double.apply(model(x)), y)
+        loss.backward()
+        opt.step()
+        return loss, len(log)
+
+    return trained(call, sgd, log=log)
+
+
+@program(hits=9)
+def parameters_regrouped_outside():
+    def call(model, opt, x, y):
+        return train(model, opt, x, y), opt.param_groups[0]["lr"]
+
+    def between(step):
+        opt, model = world.state["opt"], world.state["model"]
+        if step == 6:
+            opt.param_groups[0]["params"].pop()
+        if step == 9:
+            opt.add_param_group({"params": [model[4].bias], "lr": 0.5})
+
+    world = trained(call, sgd)
+    world.between = between
+    return world
+
+
+@program(hits=2)
+def groups_changed_inside_before_a_decision():
+    def call(model, opt, x, y):
+        opt.param_groups[0]["params"] = list(model.parameters())[:2]
+        opt.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        opt.step()
+        return loss
+
+    return trained(call, sgd)
+
+
+@program(hits=0)
+def groups_changed_inside_above_a_decision():
+    def call(model, opt, x, y):
+        opt.param_groups[0]["params"] = list(model.parameters())[: 2 + x.shape[0] % 2]
+        opt.zero_grad()
+        loss = F.cross_entropy(model(x), y)
+        if loss > 0.6:
+            loss = loss * 2
+        loss.backward()
+        opt.step()
+        return loss
+
+    return trained(call, sgd)
+
+
+@program(hits=9)
+def state_read_before_the_step():
+    def call(model, opt, x, y):
+        known = len(opt.state)
+        return train(model, opt, x, y), known
+
+    return trained(call, sgd)
+
+
+@program(hits=7)
+def noise_and_text_around_the_step():
+    log = types.SimpleNamespace(total=0.0)
+
+    def call(model, opt, x, y):
+        x = x + torch.randn_like(x) * random.random()
+        print("before", x.mean())
+        loss = train(model, opt, x, y)
+        print(f"after {loss.item():.3f}", model[0].weight.sum())
+        log.total += loss.item()
+        return loss, random.random()
+
+    return trained(call, sgd, log=log)
+
+
+@program(hits=4)
+def error_in_the_optimiser():
+    log = []
+
+    def call(model, opt, x, y):
+        log.append("begun")
+        loss = F.cross_entropy(model(x), y)
+        opt.zero_grad()
+        loss.backward()
+        log.append("backward")
+        opt.step()
+        log.append("done")
+        return loss
+
+    def between(step):
+        for group in world.state["opt"].param_groups:
+            group["momentum"] = "much" if step % 4 == 3 else 0.9
+
+    world = trained(call, sgd, log=log)
+    world.between = between
+    return world

@@ -12,7 +12,7 @@ from types import CellType, CodeType, FrameType, FunctionType
 from typing import Any
 
 from janus_lite.errors import Code, Reason, Site
-from janus_lite.record.audit import is_library_file, is_own_file
+from janus_lite.record.audit import is_library_file
 from janus_lite.record.effects import Store, StoreKind, WriteLog
 from janus_lite.record.heap import Heap
 from janus_lite.record.instrument import NotInstrumentable, Twin, TwinCache
@@ -33,18 +33,6 @@ def _is_weakref_callback(code: CodeType) -> bool:
     return code.co_name in ("remove", "_remove") and code.co_filename.endswith(
         ("weakref.py", "_weakrefset.py", os.path.join("torch", "utils", "weak.py"))
     )
-
-
-def _is_importing() -> bool:
-    """Whether torch imports a module right now, as it does before the first call of a function."""
-    frame: FrameType | None = sys._getframe(1)
-    while frame is not None and is_own_file(frame.f_code.co_filename):
-        frame = frame.f_back
-    while frame is not None and not is_own_file(frame.f_code.co_filename):
-        if frame.f_code.co_filename.startswith("<frozen importlib"):
-            return True
-        frame = frame.f_back
-    return False
 
 
 @cache
@@ -262,7 +250,7 @@ class Session:
         if any(part in code.co_filename for part in _DISPATCH_RULES):  # the tape names the operator
             return True
         is_inside = self.tape.depth > 0 or self.leaves > 0
-        return is_inside and (is_library_file(code.co_filename) or _is_importing())
+        return is_inside and is_library_file(code.co_filename)
 
     def report_leak(self, code: CodeType) -> None:
         """Stop: a Python function ran that no hook saw."""

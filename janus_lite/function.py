@@ -299,7 +299,7 @@ class SpeculativeFunction:
         except Exception as error:  # a backend may raise anything; the call itself is right
             return Reason(Code.BACKEND, f"{self.backend_name}: {type(error).__name__}: {error}")
         try:
-            has_shadow = self._is_due is not None
+            has_shadow = self._is_due is not None and not program.trains
             emitted = emit(program, examples, global_state, self.name, graph, has_shadow=has_shadow)
         except Exception as error:
             return Reason(Code.INTERNAL, f"emitting the graph: {type(error).__name__}: {error}")

@@ -72,3 +72,22 @@ def tensor_guard(tensors: Sequence[torch.Tensor]) -> Callable[..., bool]:
     guard = _guards.TensorGuards(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)
     check: Callable[..., bool] = guard.check
     return check
+
+
+def submodules(module: torch.nn.Module) -> list[torch.nn.Module]:
+    """A module and all below it, each once, without running methods of theirs."""
+    found, waiting = dict[int, torch.nn.Module](), [module]
+    while waiting:
+        one = waiting.pop()
+        if id(one) not in found:
+            found[id(one)] = one
+            waiting += [inner for inner in one._modules.values() if inner is not None]
+    return list(found.values())
+
+
+def trained_by(owner: Any) -> list[torch.Tensor]:
+    """The parameters of a module or an optimiser, without running methods of theirs."""
+    if isinstance(owner, torch.nn.Module):
+        found = [p for module in submodules(owner) for p in module._parameters.values()]
+        return [p for p in found if p is not None]
+    return [p for group in owner.param_groups for p in group["params"]]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from janus_lite.errors import Reason
+from janus_lite.program.alike import Unmergeable
 from janus_lite.program.assumptions import AssumptionSet, assume, distinct
 from janus_lite.program.effects import Transaction, plan_transaction
 from janus_lite.program.merge import merge
@@ -27,10 +28,12 @@ class Program:
             effects, and commits at its end.
         output: plan of the return value.
         effects: deferred stores and host calls, each committed once, in program order.
-        numbers: sources of varying numbers that operations, effects and output use.
+        numbers: sources of varying numbers, and of outside objects that are no tensors, that
+            operations, effects and output use.
         transaction: when they are committed, and what is undone before.
         writes_outside: some operation changes an outside tensor in place.
         draws: some operation draws random numbers.
+        trains: some operation is an action, of which no copy can be run to compare with.
         changes_ambient: some operation changes grad mode or autocast for the ones after it.
         traces: the runs.
     """
@@ -45,6 +48,7 @@ class Program:
     transaction: Transaction
     writes_outside: bool
     draws: bool
+    trains: bool
     changes_ambient: bool
     traces: tuple[Trace, ...]
 
@@ -73,8 +77,9 @@ def generalize(trace: Trace, positional: int, keywords: tuple[str, ...]) -> Prog
         effects=trace.effects,
         numbers=trace.numbers,
         transaction=transaction,
-        writes_outside=any(o.written for o in trace.operations),
-        draws=any(o.draws for o in trace.operations),
+        writes_outside=any(o.written or not o.is_undoable for o in trace.operations),
+        draws=any(o.draws or o.moves for o in trace.operations),
+        trains=any(o.kind is OperationKind.ACTION for o in trace.operations),
         changes_ambient=any(o.kind is OperationKind.AMBIENT for o in trace.operations),
         traces=(trace.without_examples(),),
     )
@@ -100,6 +105,8 @@ def generalize_together(
         planned = plan_transaction(trace.operations, trace.effects, is_last=True)
         if isinstance(planned, Reason):
             return planned
+        if planned.moves:
+            raise Unmergeable("changes objects that only a straight graph puts back")
     merged = merge(traces)
     operations = tuple(operations_of(merged.block))
     written = dict.fromkeys(ref for o in operations for ref in o.written)
@@ -115,9 +122,11 @@ def generalize_together(
             undo=tuple(written),
             undoes_draws=draws,
             generators=tuple(dict.fromkeys(g for o in operations for g in o.generators)),
+            moves=(),
         ),
         writes_outside=bool(written),
         draws=draws,
+        trains=False,
         changes_ambient=any(o.kind is OperationKind.AMBIENT for o in operations),
         traces=tuple(t.without_examples() for t in traces),
     )

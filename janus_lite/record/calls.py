@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from janus_lite.errors import Code
-from janus_lite.record import attributes, containers, host, regions
+from janus_lite.record import attributes, containers, draws, host, regions, training
 from janus_lite.record.contracts import (
     DENIED_METHODS,
     HOST_EFFECTS,
@@ -84,7 +84,7 @@ def call(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
     if kind is types.FunctionType:
         return _call_function(session, function, args, kwargs)
     if kind is types.MethodType:
-        return call(session, function.__func__, (function.__self__, *args), kwargs)
+        return _call_bound(session, function, args, kwargs)
     if is_a(function, type):
         return _construct(session, function, args, kwargs)
     if is_a(function, _C_FUNCTIONS):
@@ -109,6 +109,24 @@ def _fixed(session: Session, args: Arguments, kwargs: Keywords) -> tuple[Argumen
     return session.numbers.fixed(args), {k: session.numbers.fixed(v) for k, v in kwargs.items()}
 
 
+def _call_bound(
+    session: Session, function: types.MethodType, args: Arguments, kwargs: Keywords
+) -> Any:
+    owner = function.__self__
+    if draws.is_generator(owner):
+        return _call_draw(session, function, function.__func__, owner, args, kwargs)
+    return call(session, function.__func__, (owner, *args), kwargs)
+
+
+def _call_draw(
+    session: Session, bound: Any, method: Any, generator: Any, args: Arguments, kwargs: Keywords
+) -> Any:
+    """A method of a random generator; `method` takes the generator first."""
+    if draws.has_rule(session, method, generator, args, kwargs):
+        return draws.call(session, method, generator, args, kwargs)
+    return _unknown(session, bound, args, kwargs)
+
+
 # -------------------------------------------------------------------------- Python functions
 
 
@@ -121,9 +139,10 @@ def _call_function(
     if (contract := python_leaves().get(function)) is not None:
         session.regions.look(*args, *kwargs.values())
         return _call_leaf(session, function, contract, args, kwargs)
-    if function in SPECIAL:
+    rule = SPECIAL.get(function) or training.rule_of(function, args)
+    if rule is not None:
         session.regions.look(*args, *kwargs.values())
-        return SPECIAL[function](session, function, args, kwargs)
+        return rule(session, function, args, kwargs)
     if host.is_deferred(function):
         if host.call(session, function, args, kwargs):
             return None
@@ -425,6 +444,9 @@ def _call_method(
 ) -> Any:
     """A C method of `bound`."""
     cls = type(bound)
+    if draws.is_generator(bound):
+        unbound = getattr(cls, method.__name__)
+        return _call_draw(session, method, unbound, bound, args, kwargs)
     if cls in RUN_LOCAL_TYPES and session.heap.source_of(bound) is not None:
         return _unknown(session, method, args, kwargs)
     if cls in VALUE_TYPES or cls in RUN_LOCAL_TYPES or is_a(bound, str | int | tuple):
@@ -508,6 +530,7 @@ def _call_autograd_function(session: Session, cls: Any, args: Arguments) -> Any:
     tensor calls belong to the operation.
     """
     forward = cls.forward
+    session.has_custom_backward = True
 
     def run_forward(*arguments: Any) -> Any:
         session.opaque += 1
@@ -833,6 +856,13 @@ def _note_plain_data(session: Session, value: Any, seen: set[int]) -> bool:
     return _note_plain_data(session, table, seen)
 
 
+def _from_numpy(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """Torch does not report it; an array that the graph made goes back into it."""
+    if len(args) != 1 or kwargs or session.heap.made_of(args[0]) is None:
+        return _unknown(session, function, args, kwargs)
+    return session.tape.call(function, args, kwargs, runs=function)  # it calls an operator inside
+
+
 def _no_mode(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> bool:
     """What torch says while only the recorder's own modes are active."""
     return False
@@ -867,6 +897,7 @@ SPECIAL: dict[Any, Callable[..., Any]] = {
     abs: _through("__abs__"),
     round: _through("__round__"),
     hash: _through("__hash__"),
+    torch.from_numpy: _from_numpy,
     inspect.signature: _signature,
     copy.deepcopy: _deepcopy,
 }

@@ -196,6 +196,19 @@ def _pop_last(session: Session, method: Any, bound: Any, args: Arguments) -> Any
     return method(*args)
 
 
+def _pop_member(session: Session, method: Any, bound: Any, args: Arguments) -> Any:
+    """`set.pop()`: which one it takes is only known where there is but one."""
+    source = session.heap.source_of(bound)
+    assert source is not None
+    session.heap.members(source, bound)
+    if len(bound) > 1 or not all(type(value) in SCALARS for value in bound):
+        _refuse(session, bound, ".pop()")
+    elif bound:
+        session.store(StoreKind.METHOD, bound, "pop")
+        session.writes.rewritten(bound)
+    return method(*args)
+
+
 def _set_default(session: Session, method: Any, bound: Any, args: Arguments) -> Any:
     """`dict.setdefault(key[, default])`."""
     _note_entry(session, bound, args[0])
@@ -252,6 +265,7 @@ _METHODS: dict[Rule, dict[type, str]] = {
     _pop_element: {list: "pop", deque: "pop popleft"},
     _pop_key: {dict: "pop", OrderedDict: "pop", defaultdict: "pop"},
     _pop_last: {dict: "popitem", OrderedDict: "popitem", defaultdict: "popitem"},
+    _pop_member: {set: "pop"},
     _set_default: {dict: "setdefault", OrderedDict: "setdefault", defaultdict: "setdefault"},
     _by_content: {list: "remove sort", set: "remove"},
     _store_by_method: dict.fromkeys((list, dict, OrderedDict, defaultdict), "__setitem__"),

@@ -29,12 +29,13 @@ from janus_lite.record.source import (
     Entry,
     Field,
     InstanceDict,
+    Made,
     Pinned,
     Referent,
     Source,
     Step,
 )
-from janus_lite.record.trace import Read, ReadKind
+from janus_lite.record.trace import Read, ReadKind, Ref
 
 SCALARS: frozenset[type] = frozenset(
     {
@@ -150,6 +151,8 @@ class Heap:
         self._steps: dict[tuple[object, ...], Source] = {}
         self._seen: set[tuple[object, ...]] = set()
         self._class_reads: dict[tuple[type, str], tuple[type | None, object]] = {}
+        self._class_values: dict[tuple[type, str], Any] = {}
+        self._made: dict[int, tuple[object, Made]] = {}
         self._snapshots: set[int] = set()
         self._typed: set[int] = set()
         self._instance_dicts: dict[int, tuple[object, Pinned]] = {}
@@ -159,13 +162,27 @@ class Heap:
         """Forget every object."""
         for table in (self._marks, self._pins, self._steps, self._class_reads):
             table.clear()
+        self._class_values.clear()
+        self._made.clear()
 
     # -------------------------------------------------------------- identity
 
     def source_of(self, value: object) -> Source | None:
-        """The mark of an outside object, `None` for scalars and objects made in the run."""
+        """The mark of an outside object, `None` for scalars and objects made in the run.
+
+        Also what the graph makes has a source where no other rule knows it, such as an array.
+        """
         found = self._marks.get(id(value))
-        return found[1] if found is not None else None
+        return found[1] if found is not None else self.made_of(value)
+
+    def made(self, value: object, ref: Ref) -> None:
+        """Note that an operation of the graph gave `value`, which is no tensor."""
+        self._made[id(value)] = (value, Made(ref.index))
+
+    def made_of(self, value: object) -> Made | None:
+        """The graph value of an object noted by `made`, `None` for others."""
+        found = self._made.get(id(value)) if self._made else None
+        return None if found is None else found[1]
 
     def pin(self, value: Any, label: str, *, is_weak: bool = False) -> Pinned:
         """Hold `value` by identity, without a check: its owner is checked already."""
@@ -223,6 +240,8 @@ class Heap:
     def compare_identity(self, left: object, right: object) -> None:
         """Note the outcome of `left is right` when arguments decide it."""
         sources = [self._any_source(left), self._any_source(right)]
+        if any(is_a(source, Made) for source in sources):
+            return  # nothing from outside is made by the graph
         if None not in sources and sources[0] is not sources[1]:
             first, second = sources
             assert first is not None
@@ -273,7 +292,7 @@ class Heap:
     def read_entry(self, owner: Source, table: dict[Any, Any], key: object) -> Any:
         """Note that `table[key]`, which is there, was read; return what the program gets for it."""
         value = table[key]
-        is_own = self._writes.is_written(table, key) or self._writes.is_rewritten(table)
+        is_own = self._writes.is_written(table, key) or self._writes.is_spoiled(table, key)
         if type(value) in NUMBERS and self._relaxed and not is_own:
             return self.read(value, self.step(Entry, owner, key))
         self.entry(owner, table, key)
@@ -282,6 +301,9 @@ class Heap:
     # ------------------------------------------------------------------ reads
 
     def _read(self, kind: ReadKind, source: Source, expected: object, key: Any = None) -> None:
+        if self._made and _is_made(source):
+            self._stop(Code.UNKNOWN_OBJECT, f"looks into {source}, which the run has drawn")
+            return
         if kind is ReadKind.RECALL:
             arguments = tuple((type(a), a) if type(a) in SCALARS else id(a) for a in key)
             identity: tuple[object, ...] = (kind, id(source), arguments)
@@ -304,7 +326,7 @@ class Heap:
         """Note that `table[key]`, at `owner`, was read; an absent key is a fact as well."""
         if self._writes.is_written(table, key):
             return
-        if self._writes.is_rewritten(table):
+        if self._writes.is_spoiled(table, key):
             self._stop(Code.OUTSIDE_WRITE, f"reads `{owner}` after a method changed it")
             return
         if (place := self.source_of(key)) is not None and not self._is_held(place):
@@ -356,21 +378,41 @@ class Heap:
         found = (None, None)
         self.bases(cls)
         for owner in cls.__mro__:
-            table = class_dict(owner)
-            present = name in table
-            if is_mutable_class(owner):
-                source = self.class_source(owner)
-                if present:
-                    # The value is held by identity, also where it is a plain number.
-                    expected = Pinned(table[name], f"{owner.__qualname__}.{name}")
-                    self._read(ReadKind.IS, self.step(Entry, source, name), expected)
-                else:
-                    self._read(ReadKind.ABSENT, source, None, name)
-            if present:
-                found = (owner, table[name])
+            value = self._class_entry(owner, name)
+            if value is not _MISSING:
+                found = (owner, value)
                 break
         self._class_reads[cls, name] = found
         return found
+
+    def _class_entry(self, owner: type, name: str) -> Any:
+        """Note what the own dict of a class says of `name`; `_MISSING` when it says nothing."""
+        table = class_dict(owner)
+        if self._writes.is_written(owner, name):
+            return self._class_values.get((owner, name), _MISSING)
+        value = table.get(name, _MISSING)
+        if not is_mutable_class(owner):
+            return value
+        source = self.class_source(owner)
+        if value is _MISSING:
+            self._read(ReadKind.ABSENT, source, None, name)
+        elif type(value) in SCALARS:
+            return self.read(value, self.step(Entry, source, name))
+        else:
+            expected = Pinned(value, f"{owner.__qualname__}.{name}")
+            self._read(ReadKind.IS, self.step(Entry, source, name), expected)
+        return value
+
+    def class_written(self, owner: type, name: str, value: Any = _MISSING) -> None:
+        """Note that the run has set an attribute of a class, or deleted it.
+
+        The class itself gets the plain number where `value` varies: the interpreter remembers what
+        stands in classes, so nothing there may be exchanged afterwards.
+        """
+        self._writes.written(owner, name)
+        self._class_values[owner, name] = value
+        for key in [key for key in self._class_reads if key[1] == name]:
+            del self._class_reads[key]
 
     def class_source(self, cls: type) -> Pinned:
         """The source of a class's own dict."""
@@ -467,6 +509,13 @@ class Heap:
             self._stop(Code.UNKNOWN_OBJECT, what)
         else:
             self._read(ReadKind.ABSENT, self.step(InstanceDict, source), None, name)
+
+    @_never_raises
+    def gradient(self, tensor: torch.Tensor, found: object) -> None:
+        """Note which gradient an outside tensor has at entry."""
+        source = self._input_source(tensor)
+        assert source is not None
+        self.mark(found, self.step(Field, source, "grad"))
 
     @_never_raises
     def referent(self, reference: object, value: object) -> None:
@@ -614,6 +663,12 @@ def _is_empty(cell: types.CellType) -> bool:
     except ValueError:
         return True
     return False
+
+
+def _is_made(source: Source) -> bool:
+    while isinstance(source, Step):
+        source = source.owner
+    return isinstance(source, Made)
 
 
 def _is_submodule(source: Source) -> bool:

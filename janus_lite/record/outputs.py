@@ -21,7 +21,7 @@ from janus_lite.record.heap import SCALARS, instance_dict
 from janus_lite.record.kinds import is_a
 from janus_lite.record.scalars import is_made, is_symbolic
 from janus_lite.record.session import Session
-from janus_lite.record.source import Source
+from janus_lite.record.source import Made, Source
 from janus_lite.record.text import Piece, Text
 from janus_lite.record.trace import Ref
 
@@ -134,7 +134,7 @@ class OutputPlanner:
             return replace(value, numbers=())
         source = self._session.heap.source_of(value)
         if source is not None:
-            return Loaded(source)
+            return Ref(source.index) if isinstance(source, Made) else Loaded(source)
         if _is_atom(value):
             return Constant(value)
         if id(value) in self._open:

@@ -125,6 +125,13 @@ def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
     return value
 
 
+def _keeps_class(symbol: str, operands: tuple[Any, ...]) -> bool:
+    """Whether other operands of the same classes give a result of the same class."""
+    if symbol in ("min", "max"):
+        return len({type(plain(o)) for o in operands}) == 1
+    return symbol in _CLASS_PRESERVING or symbol.startswith("math.")
+
+
 def _same_kind(value: tuple[Any, ...], elements: list[Any]) -> tuple[Any, ...]:
     """A tuple of the class of `value`, without its constructor's rules where that is possible."""
     kind = type(value)
@@ -238,7 +245,7 @@ class Numbers:
     def _compute_in_graph(
         self, symbol: str, function: Callable[..., Any], operands: tuple[Any, ...], result: Any
     ) -> Any:
-        if type(result) is not bool and symbol not in _CLASS_PRESERVING:
+        if type(result) is not bool and not _keeps_class(symbol, operands):
             for operand in operands:
                 self.fix(operand)
             return result
@@ -260,7 +267,10 @@ class Numbers:
 
     def use(self, number: Any) -> Source:
         """The source of a number that a replay needs."""
-        source: Source = number.source
+        return self.need(number.source)
+
+    def need(self, source: Source) -> Source:
+        """Note that a replay needs what stands at `source`."""
         self._used[id(source)] = source
         return source
 

@@ -63,6 +63,7 @@ class Session:
 
     Attributes:
         leaves: how many declared leaves are running, one inside the other.
+        has_custom_backward: whether a custom autograd function ran, whose backward is Python code.
         opaque: how many custom autograd functions are running; a replay runs them for real.
         open_variables: context variables that the run has set and not reset yet.
     """
@@ -83,6 +84,7 @@ class Session:
         self.plan_now: Callable[..., object] = partial(plan_now, self)
         self.leaves = 0
         self.opaque = 0
+        self.has_custom_backward = False
         self.open_variables: dict[ContextVar[Any], int] = {}
         self._own_work = 0
         self.reason: Reason | None = None
@@ -104,6 +106,8 @@ class Session:
             self.site,
             self._module,
             lambda value: self.heap.snapshot(value),
+            lambda value: self.heap.made_of(value),
+            lambda tensor, gradient: self.heap.gradient(tensor, gradient),
             self.numbers,
             self.regions,
         )

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import operator
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -32,6 +32,7 @@ from janus_lite.torch_internals import TorchDispatchMode, TorchFunctionMode, is_
 _NORM_TRAINING = 5  # position of `training` in the operators that update running statistics
 Layout = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 Observer = Callable[[Operation, object], None]
+_UNSEEN: Any = object()
 _HOST_VALUES = (bool, int, float, complex)
 
 
@@ -43,6 +44,8 @@ class Tape:
         site: the user's current line.
         module: path of the module that is running.
         snapshot: notes the content of an outside container that an operation reads.
+        made: the graph value of an object that is neither tensor nor number, `None` for others.
+        note_gradient: notes which gradient an outside tensor has at entry.
         numbers: the numbers that vary.
         regions: what control flow is open.
     """
@@ -53,6 +56,8 @@ class Tape:
         site: Callable[[], Site | None],
         module: Callable[[], str],
         snapshot: Callable[[object], bool],
+        made: Callable[[object], Made | None],
+        note_gradient: Callable[[torch.Tensor, object], None],
         numbers: Numbers,
         regions: RegionLog,
     ) -> None:
@@ -62,12 +67,16 @@ class Tape:
         self._site = site
         self._module = module
         self._snapshot = snapshot
+        self._made = made
+        self._note_gradient = note_gradient
         self._live: dict[int, tuple[weakref.ref[torch.Tensor], Ref]] = {}
         self._input_sources: dict[int, Source] = {}
         self._outside_storages: dict[int, list[Ref]] = {}
         self._values = 0
         self._written: dict[Ref, None] = {}
         self._generators: dict[torch.Generator, None] = {}
+        self._gradients: dict[int, torch.Tensor | None] = {}
+        self._has_acted = False
         self._forget_facts()
         self.depth = 0  # > 0 while a recorded call (or a declared leaf) runs
         self.try_depth = 0
@@ -104,11 +113,14 @@ class Tape:
 
     def release(self) -> None:
         """Forget every tensor and argument."""
-        for kept in (self.inputs, self.examples, self.operations):
+        for kept in (self.inputs, self.examples, self.operations, self._gradients):
             kept.clear()
 
     def finish(self) -> None:
-        """Stop when the run changed what an outside tensor looks like."""
+        """Stop when the run changed what an outside tensor looks like, or trained with hooks."""
+        trains = any(o.kind is OperationKind.ACTION for o in self.operations)
+        if trains and not is_free_of_hooks(self.examples):
+            self._stop(Code.UNKNOWN_CALL, "trains a tensor that has a hook or a history")
         for item, tensor in zip(self.inputs, self.examples, strict=True):
             if TensorMeta.of(tensor) != item.meta:
                 self._stop(Code.OUTSIDE_WRITE, f"changes the shape or type of {item.source}")
@@ -165,6 +177,8 @@ class Tape:
             return target(*args, **kwargs)
         if treatment is Treatment.AMBIENT:
             return self.ambient(target, args)
+        if treatment is Treatment.GRADIENT:
+            return self._gradient(target, args[0])
         if treatment is Treatment.DENY:
             self._stop(Code.TENSOR_ESCAPE, f"`{torch_table.name_of(target)}` leaves the graph")
             return target(*args, **kwargs)
@@ -245,6 +259,52 @@ class Tape:
         if self.observe is not None:
             self._show(operation, result)
 
+    def _gradient(self, target: Callable[..., Any], owner: Any) -> Any:
+        """Read `owner.grad`: an outside tensor, unless an action of this run has made it.
+
+        What it looks like is known where it still is the one of entry, and where a backward pass
+        makes it anew in each replay: that depends on the graph and on what was there at entry.
+        """
+        found = target(owner)
+        is_known = self.input_source(owner) is not None and type(owner) is torch.nn.Parameter
+        before = self._gradients.get(id(owner), _UNSEEN) if self._has_acted else found
+        if not is_known or (found is None and before is not None) or before is _UNSEEN:
+            if found is None:
+                self._read_gradient(target, owner, OperationKind.ASSERT, None)
+            else:
+                self._stop(Code.TENSOR_ESCAPE, "`grad` of no parameter, or of one met too late")
+        elif found is None or self.ref_of(found) is None:
+            self._note_gradient(owner, before)
+            if found is not before:
+                is_alike = before is None or TensorMeta.of(before) == TensorMeta.of(found)
+                if not is_alike:
+                    self._stop(Code.TENSOR_ESCAPE, "`grad` looks otherwise than at entry")
+                self._read_gradient(target, owner, OperationKind.COMPUTE, self._new(found))
+        return found
+
+    def _read_gradient(
+        self, target: Callable[..., Any], owner: Any, kind: OperationKind, output: Ref | None
+    ) -> None:
+        self.operations.append(
+            Operation(
+                target,
+                (self._encode(owner),),
+                {},
+                output,
+                kind,
+                is_guarded=self.try_depth > 0,
+                site=self._site(),
+                module=self._module(),
+            )
+        )
+
+    def note_gradients(self, tensors: Iterable[torch.Tensor] = ()) -> None:
+        """Before the first action: which gradients there are, at least those of `tensors`."""
+        if not self._has_acted:
+            with without_modes():
+                leaves = [t for t in (*self.examples, *tensors) if t.is_leaf]
+                self._gradients = {id(t): t.grad for t in leaves}
+
     def _show(self, operation: Operation, result: object) -> None:
         """Let the observer see what an operation gave."""
         assert self.observe is not None
@@ -294,6 +354,103 @@ class Tape:
         )
         return None if made is None else Made(made.index)
 
+    def draw(
+        self,
+        function: Callable[..., Any],
+        generator: object,
+        source: Source,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[Any, object]:
+        """Draw from a generator of Python or NumPy, in this run and in each replay.
+
+        Returns:
+            What the program gets, and the graph value; `None` for one that has no rule.
+        """
+        try:
+            result = function(generator, *rebuilt(args, plain), **kwargs)
+        except Exception as error:
+            self._stop(Code.OPERATION_RAISED, f"`{function.__name__}` raised {error!r}")
+            raise
+        output, given = self._drawn(result)
+        self.operations.append(
+            Operation(
+                function,
+                (self._numbers.need(source), *rebuilt(args, self._encode)),
+                kwargs,
+                output,
+                OperationKind.NUMBER,
+                moves=(source,),
+                is_guarded=self.try_depth > 0,
+                site=self._site(),
+                module=self._module(),
+            )
+        )
+        return given, output
+
+    def act(
+        self,
+        function: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        run: Callable[[], object],
+        moves: tuple[Source, ...] = (),
+    ) -> object:
+        """Run what changes outside objects for good; see Note [Actions].
+
+        Args:
+            function: what a replay calls.
+            args: what stands for its arguments: tensors, plain values, sources.
+            kwargs: likewise.
+            run: makes the call in this run.
+            moves: of what it changes the state, where that is all and can be put back.
+        """
+        if self.is_stopped:
+            return run()
+        encoded_args = tuple(self._encode(a) for a in args)
+        encoded_kwargs = {k: self._encode(v) for k, v in kwargs.items()}
+        self._forget_facts()
+        self.depth += 1
+        was_unrecorded, self.is_unrecorded = self.is_unrecorded, True
+        if not self._gradients:
+            self.note_gradients()
+        self._has_acted = True
+        try:
+            result = run()
+        except Exception as error:
+            self._stop(Code.OPERATION_RAISED, f"`{function.__qualname__}` raised {error!r}")
+            raise
+        finally:
+            self.depth -= 1
+            self.is_unrecorded = was_unrecorded
+        self.operations.append(
+            Operation(
+                function,
+                encoded_args,
+                encoded_kwargs,
+                self._decode(result),
+                OperationKind.ACTION,
+                written=tuple(self._written),
+                mutates=True,
+                is_undoable=bool(moves),
+                is_guarded=self.try_depth > 0,
+                site=self._site(),
+                module=self._module(),
+                moves=moves,
+            )
+        )
+        return result
+
+    def _drawn(self, result: Any) -> tuple[Any, Any]:
+        """The graph values of what a draw gave, and what the program gets for it."""
+        if type(result) in NUMBERS:
+            made = self._next()
+            return made, self._numbers.made(Made(made.index), result)
+        if type(result) is list and all(type(r) in NUMBERS for r in result):
+            pairs = [self._drawn(r) for r in result]
+            return tuple(ref for ref, _ in pairs), [number for _, number in pairs]
+        return (self._next() if type(result) is np.ndarray else None), result
+
     def _next(self) -> Ref:
         ref = Ref(self._values)
         self._values += 1
@@ -342,6 +499,10 @@ class Tape:
                 shape = tuple(value.shape)
                 self._stop(Code.UNKNOWN_TENSOR, f"a tensor of shape {shape} of unknown origin")
             return ref
+        if isinstance(value, Source):
+            return value
+        if type(value) is np.ndarray and (drawn := self._made(value)) is not None:
+            return Ref(drawn.index)
         if type(value) in SCALARS or issubclass(type(value), np.generic):
             return value
         if is_symbolic(value):
@@ -429,7 +590,7 @@ class Tape:
                     self._mutated = True
                     outside = self._outside_storages.get(tensor.untyped_storage()._cdata, ())
                     self._written.update(dict.fromkeys(outside))
-                    if tensor.requires_grad and torch.is_grad_enabled():
+                    if outside and tensor.requires_grad and torch.is_grad_enabled():
                         self._undoable = False  # autograd's history of it changes as well
 
 
@@ -499,6 +660,17 @@ def _shapes(result: Any) -> tuple[object, ...]:
     if is_a(result, list | tuple):
         return tuple(_shapes(r) for r in result)
     return ()
+
+
+def is_free_of_hooks(tensors: Iterable[torch.Tensor]) -> bool:  # hot
+    """Whether a backward pass that reaches the tensors runs no code of the program there.
+
+    A tensor with a history leads on to tensors of which nobody knows.
+    """
+    return not any(
+        t.requires_grad and (t._backward_hooks or t._post_accumulate_grad_hooks or not t.is_leaf)
+        for t in tensors
+    )
 
 
 class FunctionMode(TorchFunctionMode):

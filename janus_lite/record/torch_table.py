@@ -20,6 +20,7 @@ class Treatment(Enum):
     OPERATION = auto()
     METADATA = auto()
     CHECKED = auto()
+    GRADIENT = auto()
     AMBIENT = auto()
     DENY = auto()
 
@@ -32,7 +33,7 @@ is_neg is_inference is_signed __len__ get_device ndimension nbytes is_same_size 
 names result_type can_cast promote_types is_distributed _is_zerotensor has_names
 """.split()
 _CHECKED_NAMES = """
-is_leaf storage_offset _version is_pinned is_shared output_nr retains_grad is_set_to grad
+is_leaf storage_offset _version is_pinned is_shared output_nr retains_grad is_set_to
 """.split()
 _DENIED_NAMES = """
 numpy __array__ __dlpack__ __dlpack_device__ data_ptr untyped_storage storage _typed_storage
@@ -57,7 +58,7 @@ _ELEMENTWISE: frozenset[str] = frozenset(
     add sub subtract rsub mul multiply div divide true_divide floor_divide remainder fmod pow
     float_power lerp addcmul addcdiv clamp clip clamp_min clamp_max eq ne lt le gt ge not_equal less
     less_equal greater greater_equal fill masked_fill where leaky_relu elu celu softplus threshold
-    hardtanh select select_scatter full_like __getitem__ __setitem__
+    hardtanh tensor as_tensor scalar_tensor select select_scatter full_like __getitem__ __setitem__
     __add__ __sub__ __mul__ __truediv__ __div__ __floordiv__ __mod__ __pow__ __radd__ __rsub__
     __rmul__ __rtruediv__ __rfloordiv__ __rmod__ __rpow__ __rdiv__ __iadd__ __isub__ __imul__
     __itruediv__ __idiv__ __ifloordiv__ __imod__ __ipow__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__
@@ -79,6 +80,8 @@ def treatment(target: Callable[..., object]) -> Treatment:
         return Treatment.METADATA
     if name in _CHECKED_NAMES:
         return Treatment.CHECKED
+    if name == "grad":
+        return Treatment.GRADIENT
     if name in _DENIED_NAMES:
         return Treatment.DENY
     if name in _AMBIENT_FUNCTIONS:

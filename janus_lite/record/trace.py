@@ -117,6 +117,7 @@ class OperationKind(Enum):
     AMBIENT = auto()  # changes torch's state for the operations after it (grad mode, autocast)
     ASSERT = auto()  # its host value decided what the program did: compared on replay
     NUMBER = auto()  # gives a Python number that later operations use
+    ACTION = auto()  # trains: changes outside objects for good, see Note [Actions]
     SHAPE = auto()  # data decides its output's shape: the shape is compared on replay
 
 
@@ -134,7 +135,8 @@ class Operation:
         expected: the host value (`ASSERT`) or the output's shapes (`SHAPE`).
         written: outside tensors whose bytes it changed.
         mutates: it changed some tensor in place.
-        is_undoable: what it changed can be put back: bytes, but no autograd history.
+        is_undoable: what it changed outside can be put back: bytes, but no autograd history and
+            nothing of an action, see Note [Actions].
         draws: it drew random numbers.
         generators: generators of the program that it drew from, besides torch's own.
         is_guarded: it ran inside a `try` of the user's program.
@@ -143,6 +145,8 @@ class Operation:
         loops: labels of the loops that ran around it, outermost first; only of assertions.
         layout: of a result that is a view of the first argument with the same offset, while
             gradients are off: strides of the argument, sizes and strides of the result.
+        moves: objects that it changes and whose state can be put back: random generators of
+            Python and NumPy, optimisers and modules whose gradients it lets go of.
     """
 
     target: Callable[..., object]
@@ -161,6 +165,7 @@ class Operation:
     module: str = ""
     loops: tuple[str, ...] = ()
     layout: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None = None
+    moves: tuple[Source, ...] = ()
 
 
 # A *cut* is a point where several ways through a function meet again: the end of an `if`, the head
@@ -251,7 +256,8 @@ class Trace:
         operations: torch calls in program order.
         output: plan that rebuilds the return value.
         effects: stores into outside objects and host calls, planned, in program order.
-        numbers: sources of varying numbers that operations, effects and output use.
+        numbers: sources of varying numbers, and of outside objects that are no tensors, that
+            operations, effects and output use.
         marks: cuts that the run passed, in order.
         lists: which list of the run an operand or a plan was, by their ids.
         looked: those lists whose content the program looked at after its first decision.

@@ -26,6 +26,7 @@ from janus_lite.record.source import (
     Source,
     Step,
 )
+from janus_lite.record.tape import is_free_of_hooks
 from janus_lite.record.trace import Read, ReadKind, TensorMeta
 from janus_lite.runtime.guards import (
     ABSENT,
@@ -190,6 +191,9 @@ def first_difference(program: Program, call: Call) -> Difference:
             return Difference(len(reads), text)
         if (meta := TensorMeta.of(found)) != item.meta:
             return Difference(len(reads), f"{item.source} is {meta}, recorded as {item.meta}")
+    tensors = [_value_or_absent(item.source, call) for item in program.inputs]
+    if program.trains and not is_free_of_hooks(t for t in tensors if isinstance(t, torch.Tensor)):
+        return Difference(len(reads), "a tensor that is trained has a hook or a history")
     text = "torch's ambient state (grad mode, autocast, default dtype, modes) differs"
     return Difference(len(reads), text)
 

@@ -16,13 +16,14 @@ from typing import Any
 
 import torch
 
-from janus_lite.program.effects import is_assertion
+from janus_lite.program.effects import is_assertion, is_change
 from janus_lite.program.generalize import Program
 from janus_lite.program.regions import Block, Return, has_effects, is_certain
 from janus_lite.program.views import view_chains
 from janus_lite.record.effects import Effect
 from janus_lite.record.outputs import plans_of
 from janus_lite.record.source import Source
+from janus_lite.record.tape import is_free_of_hooks
 from janus_lite.record.text import convert
 from janus_lite.record.torch_table import name_of
 from janus_lite.record.trace import Input, Operation, OperationKind, Read, Ref, refs_in
@@ -143,6 +144,7 @@ class _Writer:
             convert=convert,
             global_state=global_state,
             ambient=ambient,
+            is_free_of_hooks=is_free_of_hooks,
             modes_are_off=ambient.modes_are_off,
         )
         if examples:
@@ -194,6 +196,10 @@ class _Writer:
         if self._program.inputs:
             arguments = ", ".join(f"v{i.ref.index}" for i in self._program.inputs)
             lines.append(f"if not tensors_match({arguments}): return MISS")
+        if self._program.trains:
+            followed = [i for i in self._program.inputs if i.meta.requires_grad]
+            tensors = "".join(f"v{item.ref.index}, " for item in followed)
+            lines.append(f"if not is_free_of_hooks(({tensors})): return MISS")
         for source in self._program.numbers:
             self._numbers[id(source)] = emitter.loader.load(source)
         return lines
@@ -347,8 +353,7 @@ class _Writer:
             if operation.site != site:
                 site = operation.site
                 lines.append(f"# {site}")
-            is_change = bool(operation.written or operation.draws)
-            if is_change and not has_saved and position < program.transaction.commit:
+            if is_change(operation) and not has_saved and position < program.transaction.commit:
                 has_saved = True
                 lines.append(f"saved = {self._remember()}")
             chain = [program.operations[p] for p in chains.get(position, (position,))]
@@ -391,14 +396,16 @@ class _Writer:
         transaction = self._program.transaction
         tensors = "".join(f"v{ref.index}, " for ref in transaction.undo)
         generators = self.names.constant(transaction.generators)
-        return f"remember(({tensors}), {generators}, draws={transaction.undoes_draws})"
+        moves = "".join(f"{self._value(source)}, " for source in transaction.moves)
+        draws = f"draws={transaction.undoes_draws}"
+        return f"remember(({tensors}), {generators}, ({moves}), {draws})"
 
     def _cancellable(self, lines: list[str]) -> list[str]:
         """The part of the body that an error calls off, before anything has changed for good."""
         if not lines:
             return []
         transaction = self._program.transaction
-        if not (transaction.undo or transaction.undoes_draws):
+        if not (transaction.undo or transaction.undoes_draws or transaction.moves):
             return ["try:", *_indent(lines), "except Exception:", f"{_INDENT}return RAISED"]
         return [
             "saved = None",

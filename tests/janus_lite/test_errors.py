@@ -63,12 +63,11 @@ def leak() -> Callable[..., Any]:
 
 
 def outside_write() -> Callable[..., Any]:
-    class Shared:
-        calls = 0
+    seen: list[torch.Tensor] = []
 
     def call(x: torch.Tensor) -> torch.Tensor:
-        Shared.calls += 1
-        return x * Shared.calls
+        seen.append(x)
+        return x * len(seen)
 
     return call
 

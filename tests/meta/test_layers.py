@@ -21,8 +21,8 @@ ORDER = {
         record.marks
         record.contracts record.torch_table record.instrument record.audit record.stack record.heap
         record.tape record.session record.text record.attributes record.outputs record.regions
-        record.host
-        record.containers record.calls record.syntax record.hooks record.recorder
+        record.host record.containers record.draws record.training
+        record.calls record.syntax record.hooks record.recorder
         program program.assumptions program.effects program.views program.regions
         program.alike program.states program.cursors program.merged_plans program.merge
         program.generalize

@@ -29,13 +29,20 @@ from janus_lite.errors import BackendError, Code, ConversionError, MissError, Re
 from janus_lite.program.generalize import Program, generalize
 from janus_lite.record import session
 from janus_lite.record.recorder import record
+from janus_lite.record.source import Source
 from janus_lite.record.torch_table import name_of
 from janus_lite.record.trace import Operation, ReadKind, Trace
 from janus_lite.report import Report, Stats, describe_graph, describe_reason
 from janus_lite.runtime import backends
 from janus_lite.runtime.ambient import modes_are_off
 from janus_lite.runtime.cache import Conversion, ConversionCache
-from janus_lite.runtime.checks import Call, Difference, broken_numbers, first_difference
+from janus_lite.runtime.checks import (
+    Call,
+    Difference,
+    broken_numbers,
+    broken_sizes,
+    first_difference,
+)
 from janus_lite.runtime.emit import Emitted, Leave, emit
 from janus_lite.runtime.policy import Policy
 from janus_lite.runtime.verify import Verifier, Watch, schedule
@@ -342,16 +349,22 @@ class SpeculativeFunction:
     def _learn_from_miss(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Relax exactly what broke: "this very object" becomes "an object of the same class".
 
-        Likewise "this number" becomes "a number of the same class".
+        Likewise "this number" becomes "a number of the same class", "this size" any from 2 on.
         """
         call = Call(args, kwargs)
         difference, program = self._nearest(call)
         self.last_miss = difference.text
         read = difference.read
-        relaxed = broken_numbers(program, call)
+        relaxed: list[Source] = [*broken_numbers(program, call)]
         if read is not None and read.kind is ReadKind.IS:
-            relaxed.append(read)
-        self._relaxed |= {str(one.source) for one in relaxed}
+            relaxed.append(read.source)
+        sizes = broken_sizes(program, call)
+        if self._compile is None:
+            relaxed += sizes
+        elif sizes:
+            found = f"{sizes[0]} varies; only 'eager' takes that: one graph for each size"
+            self._note(Reason(Code.BACKEND, found))
+        self._relaxed |= {str(source) for source in relaxed}
 
     def code(self) -> str:
         """Return the generated source of the newest graph, `""` before the first."""

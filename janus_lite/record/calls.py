@@ -9,6 +9,8 @@ import dataclasses
 import enum
 import functools
 import inspect
+import math
+import operator
 import threading
 import types
 import weakref
@@ -33,7 +35,7 @@ from janus_lite.record.contracts import (
 )
 from janus_lite.record.heap import SCALARS, instance_dict
 from janus_lite.record.kinds import is_a
-from janus_lite.record.scalars import FUNCTIONS, NUMBERS, is_number, is_symbolic, plain
+from janus_lite.record.scalars import FUNCTIONS, NUMBERS, is_number, is_symbolic, plain, rebuilt
 from janus_lite.record.session import Session
 from janus_lite.record.stack import as_seen_by_user
 from janus_lite.torch_internals import TORCH_BUILTINS
@@ -48,6 +50,8 @@ _C_FUNCTIONS = (
     types.ClassMethodDescriptorType,
 )
 _UNKNOWN = object()
+_COMPARING = frozenset({"sort", "__eq__", "__ne__", "index", "count", "remove", "__contains__"})
+_PASSING = (tuple, list, zip, reversed, enumerate, torch.Size)
 # Once torch.compile has run in the process, `nn.Module.__init__` calls into this module.
 _DYNAMO_BOOKKEEPING = "torch._dynamo.mutation_guard"
 # What a generated `__init__` has for default where a factory makes the value.
@@ -74,13 +78,11 @@ def call(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
     """`function(*args, **kwargs)`."""
     if session.is_stopped:
         return as_seen_by_user(function)(*args, **kwargs)
-    if session.numbers and any(map(is_symbolic, args)) and _is_numeric(function, args, kwargs):
-        return session.numbers.compute(FUNCTIONS[function], function, *args)
     kind = type(function)
-    is_conversion = function is int or function is float
-    if is_conversion and len(args) == 1 and is_a(args[0], torch.Tensor):
-        method = torch.Tensor.__int__ if function is int else torch.Tensor.__float__
-        return _call_torch(session, method, args, kwargs)
+    if kind in (type, types.BuiltinFunctionType) and not kwargs:
+        number = _compute(session, function, args)
+        if number is not _UNKNOWN:
+            return number
     if kind is types.FunctionType:
         return _call_function(session, function, args, kwargs)
     if kind is types.MethodType:
@@ -96,10 +98,51 @@ def call(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
     return _call_object(session, function, args, kwargs)
 
 
-def _is_numeric(function: Any, args: Arguments, kwargs: Keywords) -> bool:
-    """Whether a call is a pure function of numbers, see Note [Varying numbers]."""
-    is_candidate = type(function) in (type, types.BuiltinFunctionType) and not kwargs
-    return is_candidate and function in FUNCTIONS and all(map(is_number, args))
+def _compute(session: Session, function: Any, args: Arguments) -> Any:
+    """A number made of a tensor, or of numbers some of which vary; `_UNKNOWN` for anything else."""
+    if (function is int or function is float) and len(args) == 1 and is_a(args[0], torch.Tensor):
+        method = torch.Tensor.__int__ if function is int else torch.Tensor.__float__
+        return _call_torch(session, method, args, {})
+    if not session.numbers:
+        return _UNKNOWN
+    if any(map(is_symbolic, args)) and function in FUNCTIONS and all(map(is_number, args)):
+        return session.numbers.compute(FUNCTIONS[function], function, *args)
+    if len(args) == 1 and function in _FOLDS and _are_varying_sizes(session, args[0]):
+        return _FOLDS[function](session, args[0])
+    return _UNKNOWN
+
+
+def _are_varying_sizes(session: Session, value: Any) -> bool:
+    """Whether a value is a sequence of integers that the run made, some of which vary."""
+    if not containers.is_made_sequence(session, value):
+        return False
+    return any(map(is_symbolic, value)) and all(type(plain(n)) is int for n in value)
+
+
+def _product(session: Session, sizes: Any) -> Any:
+    return functools.reduce(functools.partial(session.numbers.compute, "*", operator.mul), sizes, 1)
+
+
+def _sum(session: Session, sizes: Any) -> Any:
+    return functools.reduce(functools.partial(session.numbers.compute, "+", operator.add), sizes, 0)
+
+
+def _choice(function: Any) -> Callable[[Session, Any], Any]:
+    def choose(session: Session, sizes: Any) -> Any:
+        if len(sizes) == 1:
+            return sizes[0]
+        return session.numbers.compute(function.__name__, function, *sizes)
+
+    return choose
+
+
+# What they give for integers is computed step by step, so that it varies with them.
+_FOLDS: dict[Any, Callable[[Session, Any], Any]] = {
+    math.prod: _product,
+    sum: _sum,
+    min: _choice(min),
+    max: _choice(max),
+}
 
 
 def _fixed(session: Session, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords]:
@@ -118,7 +161,9 @@ def _call_function(
     if function.__module__ == _DYNAMO_BOOKKEEPING:
         with session.own_work():  # tags each new module for torch.compile; no program sees it
             return function(*args, **kwargs)
-    if (contract := python_leaves().get(function)) is not None:
+    contract = python_leaves().get(function)
+    has_numbers = session.numbers and rebuilt(args, plain) is not args
+    if contract is not None and not (contract is Contract.PURE and has_numbers):
         return _call_leaf(session, function, contract, args, kwargs)
     if function in SPECIAL:
         return SPECIAL[function](session, function, args, kwargs)
@@ -255,12 +300,22 @@ def _construct_leaf(
         if is_symbolic(args[0]):
             return type(plain(args[0]))
         _note_class(session, args[0])
+    if session.numbers and not kwargs and _passes_along(session, cls, args):
+        with session.own_work():
+            return cls(*args)
     if _is_namedtuple(cls):
         new = getattr(session.heap.class_attribute(cls, "__new__")[1], "__func__", None)
         if is_a(new, types.FunctionType) and new.__code__.co_filename == "<string>":
             with session.own_work():  # generated code that only makes the tuple
                 return cls(*args, **kwargs)
     return _call_leaf(session, cls, contract, args, kwargs)
+
+
+def _passes_along(session: Session, cls: type, args: Arguments) -> bool:
+    """Whether an object is made of sequences of the run without a look at their elements."""
+    if cls is slice:
+        return all(n is None or is_number(n) for n in args)
+    return cls in _PASSING and all(containers.is_made_sequence(session, a) for a in args)
 
 
 def _make(session: Session, cls: type, new: Any, args: Arguments, kwargs: Keywords) -> Any:
@@ -388,6 +443,10 @@ def _only_plain_tensors(args: Arguments) -> bool:
 
 
 def _call_torch(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    if session.tape.sizes.any_vary:
+        answer = _size_answer(session, function, args, kwargs)
+        if answer is not None:
+            return answer
     before = len(session.tape.operations)
     try:
         result = function(*args, **kwargs)  # the function mode records it
@@ -402,6 +461,20 @@ def _call_torch(session: Session, function: Any, args: Arguments, kwargs: Keywor
         return session.tape.number(result)
 
 
+def _size_answer(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """What a tensor with sizes that vary says about them; `None` where that is not the question."""
+    bound = getattr(function, "__self__", None)
+    operands = (bound, *args) if is_a(bound, torch.Tensor) else args
+    name = function.__name__
+    if operands and session.tape.sizes.are_asked(name, operands[0]):
+        operands = session.numbers.fixed(operands)
+        try:
+            return session.tape.sizes.answer(name, *operands, **kwargs)
+        except (TypeError, IndexError):
+            return None  # torch's own error comes next
+    return None
+
+
 def _call_method(
     session: Session, method: Any, bound: Any, args: Arguments, kwargs: Keywords
 ) -> Any:
@@ -410,6 +483,10 @@ def _call_method(
     if cls in RUN_LOCAL_TYPES and session.heap.source_of(bound) is not None:
         return _unknown(session, method, args, kwargs)
     if cls in VALUE_TYPES or cls in RUN_LOCAL_TYPES or is_a(bound, str | int | tuple):
+        if session.numbers and is_a(bound, tuple):
+            if method.__name__ == "numel" and _are_varying_sizes(session, bound):
+                return _product(session, bound)
+            session.heap.fix_numbers(bound)
         return _call_leaf(session, method, Contract.PURE, args, kwargs)
     for base, reads in READS.items():
         if issubclass(cls, base):
@@ -532,6 +609,8 @@ def _call_container(
             session.heap.keys(source, bound)
             return method(*args)
         session.heap.content(source, bound)
+    elif name in _COMPARING:
+        session.heap.fix_numbers(bound)
     if name not in {"append", "appendleft", "extend"}:
         args, kwargs = _fixed(session, args, kwargs)
     if name in {"sort", "__eq__", "index", "count", "remove", "__contains__", "update", "extend"}:
@@ -684,6 +763,8 @@ def _len(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
             session.heap.length(value)
             return len(value)
     is_run_local = type(value) in RUN_LOCAL_TYPES and session.heap.source_of(value) is None
+    if session.tape.sizes.are_asked("__len__", value) and value.dim():
+        return session.tape.sizes.answer("__len__", value)
     if is_a(value, torch.Tensor) or type(value) in VALUE_TYPES or is_run_local:
         with session.own_work():
             return len(value)

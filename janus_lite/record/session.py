@@ -101,8 +101,9 @@ class Session:
             self.stop,
             self.site,
             self._module,
-            lambda value: self.heap.snapshot(value),
+            lambda value: self.heap.note(value),
             self.numbers,
+            relaxed,
         )
         self.writes = WriteLog()
         self.heap = Heap(

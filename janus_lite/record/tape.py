@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import operator
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -20,12 +20,13 @@ import torch
 
 from janus_lite.errors import Code, Site
 from janus_lite.record import torch_table
-from janus_lite.record.heap import SCALARS
+from janus_lite.record.heap import SCALARS, is_scalar
 from janus_lite.record.kinds import is_a
 from janus_lite.record.scalars import NUMBERS, Numbers, is_made, is_symbolic, plain, rebuilt
+from janus_lite.record.sizes import Sizes
 from janus_lite.record.source import Made, Source
-from janus_lite.record.torch_table import Treatment
-from janus_lite.record.trace import Input, Operation, OperationKind, Ref, TensorMeta
+from janus_lite.record.torch_table import NumberUse, Treatment
+from janus_lite.record.trace import Input, Operation, OperationKind, Ref, TensorMeta, refs_in
 from janus_lite.torch_internals import TorchDispatchMode, TorchFunctionMode, is_plain, without_modes
 
 _NORM_TRAINING = 5  # position of `training` in the operators that update running statistics
@@ -41,8 +42,9 @@ class Tape:
         stop: marks the trace as not replayable.
         site: the user's current line.
         module: path of the module that is running.
-        snapshot: notes the content of an outside container that an operation reads.
+        note: notes the content of an outside container that an operation reads.
         numbers: the numbers that vary.
+        relaxed: places where another size may stand.
     """
 
     def __init__(
@@ -50,18 +52,21 @@ class Tape:
         stop: Callable[[Code, str], None],
         site: Callable[[], Site | None],
         module: Callable[[], str],
-        snapshot: Callable[[object], bool],
+        note: Callable[[object], None],
         numbers: Numbers,
+        relaxed: frozenset[str],
     ) -> None:
         self._numbers = numbers
+        self.sizes = Sizes(numbers, relaxed, self.ref_of, self.operate)
         self._stop = stop
         self._site = site
         self._module = module
-        self._snapshot = snapshot
+        self._note = note
         self._live: dict[int, tuple[weakref.ref[torch.Tensor], Ref]] = {}
         self._input_sources: dict[int, Source] = {}
         self._outside_storages: dict[int, list[Ref]] = {}
         self._values = 0
+        self._varies = False  # the sizes of what a call gives depend on sizes that vary
         self._written: dict[Ref, None] = {}
         self._generators: dict[torch.Generator, None] = {}
         self._forget_facts()
@@ -91,10 +96,11 @@ class Tape:
                 return
             storage = tensor.untyped_storage()._cdata
             meta = TensorMeta.of(tensor)
-        ref = self._new(tensor)
+            ref = self._new(tensor)
+            varying = self.sizes.open(ref, source, tensor)
         self._outside_storages.setdefault(storage, []).append(ref)
         self._input_sources[id(tensor)] = source
-        self.inputs.append(Input(ref, source, meta))
+        self.inputs.append(Input(ref, source, meta, varying))
         self.examples.append(tensor)
 
     def release(self) -> None:
@@ -144,18 +150,24 @@ class Tape:
         if self.is_stopped or self.is_unrecorded:
             return (runs or target)(*args, **kwargs)
         treatment = torch_table.treatment(target)
-        if self._numbers and not torch_table.takes_numbers(target):
+        use = torch_table.number_use(target)
+        if self._numbers and use is NumberUse.FIXED:
             args = self._numbers.fixed(args)
             kwargs = {k: self._numbers.fixed(v) for k, v in kwargs.items()}
-        if treatment is Treatment.METADATA:
-            return target(*args, **kwargs)
         if treatment is Treatment.AMBIENT:
             return self.ambient(target, args)
+        if self.sizes.any_vary:
+            self._fix_sizes(torch_table.name_of(target), args, kwargs)
+        if treatment is Treatment.METADATA:
+            return target(*args, **kwargs)
         if treatment is Treatment.DENY:
             self._stop(Code.TENSOR_ESCAPE, f"`{torch_table.name_of(target)}` leaves the graph")
             return target(*args, **kwargs)
-        encoded_args = tuple(self._encode(a) for a in args)
-        encoded_kwargs = {k: self._encode(v) for k, v in kwargs.items()}
+        self._varies = False
+        encoded_args = tuple(self._encode(a, use) for a in args)
+        encoded_kwargs = {k: self._encode(v, use) for k, v in kwargs.items()}
+        varies = self._varies or self.sizes.are_varying((encoded_args, encoded_kwargs))
+        self._varies = varies
         if self._numbers:
             args = rebuilt(args, plain)
             kwargs = {k: rebuilt(v, plain) for k, v in kwargs.items()}
@@ -171,9 +183,18 @@ class Tape:
             self.depth -= 1
             self.is_unrecorded = False
         if not self.is_stopped:
+            self._varies = varies
+            self._note_possible_alias(target, args, result)
             layout = self._view_layout(target, args, result)
             self._append(target, treatment, encoded_args, encoded_kwargs, result, layout)
         return result
+
+    def _fix_sizes(self, name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        """Take sizes for constants where a call tells them in a way that no hook has seen to."""
+        if name in torch_table.SIZE_READERS:
+            self.sizes.fix(*args)
+        elif name in torch_table.UNBINDERS and args:
+            self.sizes.fix_dim(args[0], kwargs.get("dim", args[1] if len(args) > 1 else 0))
 
     def ambient(self, target: Callable[..., object], args: tuple[object, ...]) -> object:
         """Run and record a setter of torch's ambient state."""
@@ -205,10 +226,14 @@ class Tape:
             before = self._values
             output = self._decode(result)
             is_idle = before == self._values and result is not None
-            if is_idle and not self._mutated and not self._draws:
-                return
-            if self._dynamic:
+            is_idle &= not (self._mutated or self._draws)
+            if self._varies:
+                expected = self._form(target, kwargs, result, output, is_idle=is_idle)
+                kind = OperationKind.COMPUTE if expected is None else OperationKind.FORM
+            elif self._dynamic:
                 kind, expected = OperationKind.SHAPE, _shapes(result)
+            if is_idle and kind is not OperationKind.FORM:
+                return
         operation = Operation(
             target,
             args,
@@ -229,6 +254,29 @@ class Tape:
         self.operations.append(operation)
         if self.observe is not None:
             self._show(operation, result)
+
+    def _form(
+        self,
+        target: Callable[..., object],
+        keywords: Iterable[str],
+        result: object,
+        output: object,
+        *,
+        is_idle: bool,
+    ) -> object:
+        """See `Operation.expected` of a `FORM`; `None` where sizes decide nothing but sizes."""
+        if is_idle:
+            if not torch_table.may_copy(target, frozenset(keywords)):
+                return None
+            if not isinstance(output, Ref):
+                name = torch_table.name_of(target)
+                self._stop(Code.TENSOR_ESCAPE, f"`{name}` gives back several of its arguments")
+            return True
+        self.sizes.add(refs_in(output))
+        if is_a(result, torch.Tensor):
+            with without_modes():
+                return result.dim() if torch_table.drops_dims(target) else None
+        return len(result) if type(result) is tuple or type(result) is list else None
 
     def _show(self, operation: Operation, result: object) -> None:
         """Let the observer see what an operation gave."""
@@ -258,7 +306,11 @@ class Tape:
         return self._numbers.made(Made(made.index), result)
 
     def operate(
-        self, function: Callable[..., Any], operands: tuple[Any, ...], result: Any
+        self,
+        function: Callable[..., Any],
+        operands: tuple[Any, ...],
+        result: Any,
+        **keywords: object,
     ) -> Made | None:
         """Record a computation with numbers; of a truth value or a fixed number an assertion."""
         is_assertion = type(result) is bool or function is operator.pos
@@ -266,8 +318,8 @@ class Tape:
         self.operations.append(
             Operation(
                 function,
-                tuple(self._encode(o) for o in operands),
-                {},
+                tuple(map(self._encode, operands)),
+                keywords,
                 made,
                 OperationKind.ASSERT if is_assertion else OperationKind.NUMBER,
                 result if is_assertion else None,
@@ -289,7 +341,11 @@ class Tape:
         self, target: Callable[..., object], args: tuple[object, ...], result: object
     ) -> Layout | None:
         """See `Operation.layout`."""
-        if torch.is_grad_enabled() or torch_table.name_of(target) not in torch_table.VIEWS:
+        if (
+            self._varies
+            or torch.is_grad_enabled()
+            or torch_table.name_of(target) not in torch_table.VIEWS
+        ):
             return None
         base = args[0]
         if not (is_a(base, torch.Tensor) and is_a(result, torch.Tensor)) or result is base:
@@ -300,31 +356,35 @@ class Tape:
                 return None
             return base.stride(), tuple(result.shape), result.stride()
 
-    def _encode(self, value: Any) -> object:
+    def _encode(self, value: Any, use: NumberUse = NumberUse.VALUE) -> object:
+        """An operand as data; notes whether a number in it decides the sizes of the result."""
         if is_a(value, torch.Tensor):
             ref = self.ref_of(value)
             if ref is None:
                 shape = tuple(value.shape)
                 self._stop(Code.UNKNOWN_TENSOR, f"a tensor of shape {shape} of unknown origin")
             return ref
-        if type(value) in SCALARS or issubclass(type(value), np.generic):
+        if is_scalar(value) or issubclass(type(value), np.generic):
             return value
         if is_symbolic(value):
+            self._varies |= use is NumberUse.SIZE
+            if use is NumberUse.FIXED:
+                return self._numbers.fix(value)
             return Ref(value.source.index) if is_made(value) else self._numbers.use(value)
         if is_a(value, list | tuple | dict | slice):
-            self._snapshot(rebuilt(value, plain))
-        return self._encode_parts(value)
+            self._note(value)
+        return self._encode_parts(value, use)
 
-    def _encode_parts(self, value: Any) -> object:
+    def _encode_parts(self, value: Any, use: NumberUse) -> object:
         if type(value) is list:
-            return [self._encode(v) for v in value]
-        if type(value) is tuple:
-            return tuple(self._encode(v) for v in value)
+            return [self._encode(v, use) for v in value]
+        if type(value) is tuple or type(value) is torch.Size:
+            return tuple(self._encode(v, use) for v in value)
         if is_a(value, slice):
-            value = self._numbers.fixed(value)  # decides the result's sizes
-            return slice(*(self._encode(v) for v in (value.start, value.stop, value.step)))
+            within = NumberUse.SIZE if use is NumberUse.VALUE else use
+            return slice(*(self._encode(v, within) for v in (value.start, value.stop, value.step)))
         if type(value) is dict:
-            return {k: self._encode(v) for k, v in value.items()}
+            return {k: self._encode(v, use) for k, v in value.items()}
         if is_a(value, type | torch.Generator):
             return value
         self._stop(Code.UNKNOWN_OBJECT, f"a {type(value).__name__} was handed to a torch function")
@@ -354,6 +414,20 @@ class Tape:
         self._written.clear()
         self._generators.clear()
 
+    def _note_possible_alias(
+        self, target: Callable[..., object], args: tuple[object, ...], result: object
+    ) -> None:
+        """With other sizes the result may lie in its argument's storage: a write is one to both."""
+        if not (self._varies and torch_table.may_view(target) and args):
+            return
+        base = args[0]
+        if is_a(base, torch.Tensor) and is_a(result, torch.Tensor):
+            with without_modes():
+                storages = [t.untyped_storage()._cdata for t in (base, result)]
+            outside = self._outside_storages.get(storages[0], [])
+            known = self._outside_storages.setdefault(storages[1], [])
+            known += [ref for ref in outside if ref not in known]
+
     # --------------------------------------------------------------- dispatch
 
     def run(self, operator: Any, args: tuple[object, ...], kwargs: dict[str, object]) -> object:
@@ -369,9 +443,10 @@ class Tape:
         self._draws |= bool(given)
         before = torch.get_rng_state()
         result = operator(*args, **kwargs)
-        # Dropout with probability 0 is tagged as random and draws nothing.
-        on_cpu = not torch.cuda.is_available()
-        self._draws |= not (on_cpu and torch.equal(before, torch.get_rng_state()))
+        # Dropout with probability 0 is tagged as random and draws nothing. No more does what is
+        # empty, but with other sizes it may.
+        is_sure = not self._varies and not torch.cuda.is_available()
+        self._draws |= not (is_sure and torch.equal(before, torch.get_rng_state()))
         return result
 
     def _observe(

@@ -99,8 +99,7 @@ class ConversionCache:
                 for one in gone:
                     owner._retire(one)
 
-        assumptions = conversion.program.assumptions
-        reads = (*assumptions.arguments, *assumptions.heap)
+        reads = conversion.program.assumptions.reads
         sources = (place for r in reads for place in (r.source, r.expected))
         weak = {id(s): s for s in sources if isinstance(s, Pinned) and s.is_weak}
         owners = [source.value for source in weak.values()]

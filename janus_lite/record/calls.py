@@ -52,6 +52,7 @@ _C_FUNCTIONS = (
 _UNKNOWN = object()
 _COMPARING = frozenset({"sort", "__eq__", "__ne__", "index", "count", "remove", "__contains__"})
 _PASSING = (tuple, list, zip, reversed, enumerate, torch.Size)
+_SEQUENCES = (list, tuple, range, torch.Size)
 # Once torch.compile has run in the process, `nn.Module.__init__` calls into this module.
 _DYNAMO_BOOKKEEPING = "torch._dynamo.mutation_guard"
 # What a generated `__init__` has for default where a factory makes the value.
@@ -300,9 +301,9 @@ def _construct_leaf(
         if is_symbolic(args[0]):
             return type(plain(args[0]))
         _note_class(session, args[0])
-    if session.numbers and not kwargs and _passes_along(session, cls, args):
+    if session.numbers and kwargs.keys() <= {"strict"} and _passes_along(session, cls, args):
         with session.own_work():
-            return cls(*args)
+            return cls(*args, **kwargs)
     if _is_namedtuple(cls):
         new = getattr(session.heap.class_attribute(cls, "__new__")[1], "__func__", None)
         if is_a(new, types.FunctionType) and new.__code__.co_filename == "<string>":
@@ -315,7 +316,11 @@ def _passes_along(session: Session, cls: type, args: Arguments) -> bool:
     """Whether an object is made of sequences of the run without a look at their elements."""
     if cls is slice:
         return all(n is None or is_number(n) for n in args)
-    return cls in _PASSING and all(containers.is_made_sequence(session, a) for a in args)
+    if cls not in _PASSING or any(type(a) not in _SEQUENCES for a in args):
+        return False
+    for argument in args:
+        session.heap.note(argument)
+    return True
 
 
 def _make(session: Session, cls: type, new: Any, args: Arguments, kwargs: Keywords) -> Any:

@@ -122,8 +122,9 @@ class Input:
         `None` where all strides are the recorded ones.
         """
         order = dense_order(self.meta.shape, self.meta.stride)
-        outer = order[: max(map(order.index, self.varying))] if order and self.varying else ()
-        return order if any(self.meta.shape[dim] != 1 for dim in outer) else None
+        if order is None or not any(map(order.index, self.varying)):
+            return None
+        return order
 
     def difference(self, found: TensorMeta) -> str | None:
         """Say why a tensor cannot stand for the recorded one, `None` when it can."""
@@ -132,7 +133,9 @@ class Input:
             return f"{self.source} is {found}, recorded as {self.meta}"
         broken = [dim for dim in dims if dim not in self.varying]
         if not broken:
-            return None
+            order = self.order
+            lies_alike = order is None or is_dense(found.shape, found.stride, order)
+            return None if lies_alike else f"{self.source} is {found}, recorded without gaps"
         sizes = (f"dim {d} of {self.source} is {found.shape[d]}" for d in broken)
         return f"{', '.join(sizes)}, recorded as {self.meta}"
 

@@ -11,6 +11,7 @@ import functools
 import inspect
 import itertools
 import logging
+import operator
 import re
 import sys
 import threading
@@ -31,7 +32,7 @@ from janus_lite.record import session
 from janus_lite.record.recorder import record
 from janus_lite.record.source import Source
 from janus_lite.record.torch_table import name_of
-from janus_lite.record.trace import Operation, ReadKind, Trace
+from janus_lite.record.trace import Operation, OperationKind, ReadKind, Trace
 from janus_lite.report import Report, Stats, describe_graph, describe_reason
 from janus_lite.runtime import backends
 from janus_lite.runtime.ambient import modes_are_off
@@ -62,6 +63,15 @@ class Options:
     strict: bool = False
     verify: str = "off"
     name: str | None = None
+
+
+def _failure(operation: Operation) -> str:
+    if operation.target is operator.pos:
+        return f"a number of the graph is not {operation.expected}, as in the recorded run"
+    name = name_of(operation.target)
+    if operation.kind is OperationKind.FORM:
+        return f"`{name}` gave another number of tensors or dims, or made a copy this time"
+    return f"`{name}` gave another value than in the recorded run"
 
 
 class SpeculativeFunction:
@@ -281,8 +291,7 @@ class SpeculativeFunction:
 
     def _assertion_failed(self, operation: Operation) -> None:
         self._failures += 1
-        found = f"`{name_of(operation.target)}` gave another value than in the recorded run"
-        reason = Reason(Code.VALUE_VARIES, found, operation.site)
+        reason = Reason(Code.VALUE_VARIES, _failure(operation), operation.site)
         self.last_miss = str(reason)
         self._note(reason)
 

@@ -26,6 +26,7 @@ from janus_lite.record import attributes, containers, host
 from janus_lite.record.contracts import (
     DENIED_METHODS,
     HOST_EFFECTS,
+    ITERATORS,
     READS,
     RUN_LOCAL_TYPES,
     VALUE_TYPES,
@@ -53,6 +54,7 @@ _UNKNOWN = object()
 _COMPARING = frozenset({"sort", "__eq__", "__ne__", "index", "count", "remove", "__contains__"})
 _PASSING = (tuple, list, zip, reversed, enumerate, torch.Size)
 _SEQUENCES = (list, tuple, range, torch.Size)
+_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 # Once torch.compile has run in the process, `nn.Module.__init__` calls into this module.
 _DYNAMO_BOOKKEEPING = "torch._dynamo.mutation_guard"
 # What a generated `__init__` has for default where a factory makes the value.
@@ -108,9 +110,20 @@ def _compute(session: Session, function: Any, args: Arguments) -> Any:
         return _UNKNOWN
     if any(map(is_symbolic, args)) and function in FUNCTIONS and all(map(is_number, args)):
         return session.numbers.compute(FUNCTIONS[function], function, *args)
-    if len(args) == 1 and function in _FOLDS and _are_varying_sizes(session, args[0]):
-        return _FOLDS[function](session, args[0])
+    if len(args) == 1 and function in _FOLDS:
+        return _fold(session, function, args[0])
     return _UNKNOWN
+
+
+def _fold(session: Session, function: Any, values: Any) -> Any:
+    """`sum(values)` and the like, step by step where sizes vary; `_UNKNOWN` elsewhere."""
+    is_stepped = _is_stepped(session, values)
+    if is_stepped:
+        with _Leaf(session):
+            values = list(values)
+    if _are_varying_sizes(session, values):
+        return _FOLDS[function](session, values)
+    return _call_leaf(session, function, Contract.PURE, (values,), {}) if is_stepped else _UNKNOWN
 
 
 def _are_varying_sizes(session: Session, value: Any) -> bool:
@@ -298,11 +311,11 @@ def _construct_leaf(
     if cls is type:
         if len(args) != 1:
             return _unknown(session, cls, args, kwargs)
-        if is_symbolic(args[0]):
+        if is_symbolic(args[0]) or type(args[0]) is torch.Size:
             return type(plain(args[0]))
         _note_class(session, args[0])
-    if session.numbers and kwargs.keys() <= {"strict"} and _passes_along(session, cls, args):
-        with session.own_work():
+    if kwargs.keys() <= {"strict"} and _passes_along(session, cls, args):
+        with _Leaf(session):
             return cls(*args, **kwargs)
     if _is_namedtuple(cls):
         new = getattr(session.heap.class_attribute(cls, "__new__")[1], "__func__", None)
@@ -313,14 +326,22 @@ def _construct_leaf(
 
 
 def _passes_along(session: Session, cls: type, args: Arguments) -> bool:
-    """Whether an object is made of sequences of the run without a look at their elements."""
+    """Whether an object is made of sequences without a look at what is in them."""
     if cls is slice:
         return all(n is None or is_number(n) for n in args)
-    if cls not in _PASSING or any(type(a) not in _SEQUENCES for a in args):
+    if cls not in _PASSING or not all(
+        type(a) in _SEQUENCES or _is_stepped(session, a) for a in args
+    ):
         return False
     for argument in args:
         session.heap.note(argument)
     return True
+
+
+def _is_stepped(session: Session, value: Any) -> bool:
+    """Whether a value is an iterator that the run made."""
+    is_iterator = type(value) in ITERATORS and hasattr(type(value), "__next__")
+    return is_iterator and session.heap.source_of(value) is None
 
 
 def _make(session: Session, cls: type, new: Any, args: Arguments, kwargs: Keywords) -> Any:
@@ -659,7 +680,13 @@ def _leaf_argument(session: Session, value: Any) -> Any:
     if session.heap.snapshot(value) or is_a(value, (type, *_C_FUNCTIONS)):
         return value
     if type(value) in RUN_LOCAL_TYPES or type(value) in VALUE_TYPES:
-        return value if session.heap.source_of(value) is None else _UNKNOWN
+        if session.heap.source_of(value) is not None:
+            return _UNKNOWN
+        if _is_stepped(session, value):
+            return map(session.numbers.fixed, value)
+        if session.numbers and type(value) in _VIEWS:
+            session.heap.snapshot(tuple(value))
+        return value
     iterate = session.heap.class_attribute(type(value), "__iter__")[1]
     if is_a(iterate, types.FunctionType):
         return session.iterate(value)

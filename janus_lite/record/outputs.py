@@ -157,10 +157,9 @@ class OutputPlanner:
         if is_a(value, slice):
             return Built(cls, None, tuple(map(self.plan, (value.start, value.stop, value.step))))
         if is_a(value, set | frozenset):
-            if all(type(v) in SCALARS for v in value) and instance_dict(value) is None:
-                return Built(
-                    cls, None, tuple(map(Constant, self._session.numbers.fixed(tuple(value))))
-                )
+            members = self._session.numbers.fixed(tuple(value))
+            if all(type(v) in SCALARS for v in members) and instance_dict(value) is None:
+                return Built(cls, None, tuple(map(Constant, members)))
             return self._stop("a set of objects")
         if is_a(value, types.MethodType):
             function, owner = self._known(value.__func__), self.plan(value.__self__)

@@ -66,6 +66,7 @@ class Tape:
         self._input_sources: dict[int, Source] = {}
         self._outside_storages: dict[int, list[Ref]] = {}
         self._values = 0
+        self._fresh: set[Ref] = set()  # tensors that the last call made
         self._varies = False  # the sizes of what a call gives depend on sizes that vary
         self._written: dict[Ref, None] = {}
         self._generators: dict[torch.Generator, None] = {}
@@ -223,12 +224,12 @@ class Tape:
         else:
             # An operation that hands back a tensor it was given does no work unless it writes; one
             # that gives nothing back is there for what it does.
-            before = self._values
+            self._fresh.clear()
             output = self._decode(result)
-            is_idle = before == self._values and result is not None
+            is_idle = not self._fresh and result is not None
             is_idle &= not (self._mutated or self._draws)
             if self._varies:
-                expected = self._form(target, kwargs, result, output, is_idle=is_idle)
+                expected = self._form(target, kwargs, result, output)
                 kind = OperationKind.COMPUTE if expected is None else OperationKind.FORM
             elif self._dynamic:
                 kind, expected = OperationKind.SHAPE, _shapes(result)
@@ -256,27 +257,20 @@ class Tape:
             self._show(operation, result)
 
     def _form(
-        self,
-        target: Callable[..., object],
-        keywords: Iterable[str],
-        result: object,
-        output: object,
-        *,
-        is_idle: bool,
-    ) -> object:
+        self, target: Callable[..., object], keywords: Iterable[str], result: object, output: object
+    ) -> tuple[object, ...] | None:
         """See `Operation.expected` of a `FORM`; `None` where sizes decide nothing but sizes."""
-        if is_idle:
-            if not torch_table.may_copy(target, frozenset(keywords)):
-                return None
-            if not isinstance(output, Ref):
-                name = torch_table.name_of(target)
-                self._stop(Code.TENSOR_ESCAPE, f"`{name}` gives back several of its arguments")
-            return True
-        self.sizes.add(refs_in(output))
-        if is_a(result, torch.Tensor):
+        count = len(result) if type(result) is tuple or type(result) is list else None
+        rank = None
+        if is_a(result, torch.Tensor) and torch_table.drops_dims(target):
             with without_modes():
-                return result.dim() if torch_table.drops_dims(target) else None
-        return len(result) if type(result) is tuple or type(result) is list else None
+                rank = result.dim()
+        given: list[Ref] = []
+        if not self._mutated and torch_table.may_copy(target, frozenset(keywords)):
+            given = [ref for ref in refs_in(output) if ref not in self._fresh]
+        self.sizes.add([ref for ref in refs_in(output) if ref not in given])
+        form = (count, rank, *given)
+        return form if any(part is not None for part in form) else None
 
     def _show(self, operation: Operation, result: object) -> None:
         """Let the observer see what an operation gave."""
@@ -401,7 +395,8 @@ class Tape:
             if not is_plain(result):
                 kind = type(result).__name__
                 self._stop(Code.UNSUPPORTED_TENSOR, f"an operation returned a {kind}")
-            return self._new(result)
+            self._fresh.add(ref := self._new(result))
+            return ref
         if is_a(result, list | tuple):
             return tuple(self._decode(r) for r in result)
         self._stop(Code.TENSOR_ESCAPE, f"an operation returned a {type(result).__name__}")

@@ -195,9 +195,9 @@ class Operation:
         kwargs: keyword arguments, likewise.
         output: the result's structure with `Ref`s for tensors, `None` for no result.
         kind: see `OperationKind`.
-        expected: the host value (`ASSERT`), the output's shapes (`SHAPE`), or of an operation whose
-            sizes vary (`FORM`) how many tensors come out, the rank of the one that does, or `True`
-            where it is one that went in.
+        expected: the host value (`ASSERT`), the output's shapes (`SHAPE`), or (`FORM`) how
+            many tensors come out, the rank of the one that does, `None` where sizes decide neither,
+            and those values that come out as they went in.
         written: outside tensors whose bytes it changed.
         mutates: it changed some tensor in place.
         is_undoable: what it changed can be put back: bytes, but no autograd history.

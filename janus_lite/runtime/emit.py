@@ -382,7 +382,10 @@ class _Writer:
         if operation.output is None:
             return [call]
         if operation.kind is OperationKind.FORM:
-            lines = [f"form = {call}", f"if not ({_form_test(operation)}): {leave}"]
+            lines = [
+                f"form = {call}",
+                f"if not ({_form_test(operation.output, operation.expected)}): {leave}",
+            ]
             return [*lines, f"{_pattern(operation.output)} = form"]
         lines = [f"{_pattern(operation.output)} = {call}"]
         if operation.kind is OperationKind.SHAPE:
@@ -524,12 +527,17 @@ def _unused_sizes(operations: Sequence[Operation], needed: set[int]) -> frozense
     return frozenset(position for position, index in asked if index not in used)
 
 
-def _form_test(operation: Operation) -> str:
+def _form_test(output: object, expected: Any) -> str:
     """See `Operation.expected` of a `FORM`."""
-    if operation.expected is True:
-        return f"form is {_pattern(operation.output)}"
-    is_tuple = isinstance(operation.output, tuple)
-    return f"{'len(form)' if is_tuple else 'form.ndim'} == {operation.expected}"
+    count, rank, *given = expected
+    tests = [f"len(form) == {count}"] if count is not None else []
+    tests += [f"form.ndim == {rank}"] if rank is not None else []
+    if isinstance(output, tuple):
+        places = [(f"form[{index}]", ref) for index, ref in enumerate(output)]
+    else:
+        places = [("form", output)]
+    tests += [f"{place} is v{ref.index}" for place, ref in places if ref in given]
+    return " and ".join(tests)
 
 
 def _is_fixed(index: object) -> bool:

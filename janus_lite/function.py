@@ -45,12 +45,14 @@ from janus_lite.runtime.checks import (
     first_difference,
 )
 from janus_lite.runtime.emit import Emitted, Leave, emit
-from janus_lite.runtime.policy import Policy
+from janus_lite.runtime.policy import HITS_PER_RECORDING, Policy
 from janus_lite.runtime.verify import Verifier, Watch, schedule
 from janus_lite.torch_internals import GLOBAL_STATE_GUARD, is_transforming
 
 _log = logging.getLogger(__name__)
 _dumped = itertools.count(1)
+# Calls in which assertions of graphs with varying sizes may fail before sizes are fixed again.
+_FAILURES_ALLOWED = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +104,7 @@ class SpeculativeFunction:
         self.reasons: tuple[Reason, ...] = ()
         self.last_miss: str | None = None
         self._relaxed: frozenset[str] = frozenset()
+        self._may_sizes_vary, self._size_failures = self._compile is None, 0
         functools.update_wrapper(self, self.original, updated=())
         if owner is not None:
             vars(self).pop("__wrapped__")  # it would show `self` in the signature
@@ -294,6 +297,19 @@ class SpeculativeFunction:
         reason = Reason(Code.VALUE_VARIES, _failure(operation), operation.site)
         self.last_miss = str(reason)
         self._note(reason)
+        varying = [c for c in self._cache.entries if c.has_varying_sizes]
+        self._size_failures += any(operation in c.program.operations for c in varying)
+        hits = sum(c.hits for c in varying)
+        if self._size_failures > max(_FAILURES_ALLOWED, hits / HITS_PER_RECORDING):
+            self._fix_sizes()
+
+    def _fix_sizes(self) -> None:
+        """Take every size for a constant: decisions on the sizes of results fail too often."""
+        self._may_sizes_vary, self._size_failures = False, 0
+        self._relaxed = frozenset(place for place in self._relaxed if ".shape[" not in place)
+        self._cache.keep(lambda conversion: not conversion.has_varying_sizes)
+        found = "sizes of results decide too much: one graph for each size from now on"
+        self._note(Reason(Code.MEGAMORPHIC, found))
 
     def _note(self, reason: Reason) -> None:
         if reason not in self.reasons:
@@ -368,9 +384,9 @@ class SpeculativeFunction:
         if read is not None and read.kind is ReadKind.IS:
             relaxed.append(read.source)
         sizes = broken_sizes(program, call)
-        if self._compile is None:
+        if self._may_sizes_vary:
             relaxed += sizes
-        elif sizes:
+        elif sizes and self._compile is not None:
             found = f"{sizes[0]} varies; only 'eager' takes that: one graph for each size"
             self._note(Reason(Code.BACKEND, found))
         self._relaxed |= {str(source) for source in relaxed}
@@ -384,6 +400,8 @@ class SpeculativeFunction:
         with self._lock:
             self._cache.clear()
             self._policy.forget()
+            self._relaxed = frozenset()
+            self._may_sizes_vary, self._size_failures = self._compile is None, 0
             self.reasons = ()
 
     # ----------------------------------------------------------------- object

@@ -54,6 +54,7 @@ _UNKNOWN = object()
 _COMPARING = frozenset({"sort", "__eq__", "__ne__", "index", "count", "remove", "__contains__"})
 _PASSING = (tuple, list, zip, reversed, enumerate, torch.Size)
 _SEQUENCES = (list, tuple, range, torch.Size)
+_PYTHON = (types.FunctionType, types.MethodType, functools.partial)
 _VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 # Once torch.compile has run in the process, `nn.Module.__init__` calls into this module.
 _DYNAMO_BOOKKEEPING = "torch._dynamo.mutation_guard"
@@ -314,6 +315,9 @@ def _construct_leaf(
         if is_symbolic(args[0]) or type(args[0]) is torch.Size:
             return type(plain(args[0]))
         _note_class(session, args[0])
+    if cls is map and args and is_a(args[0], _PYTHON) and _passes_along(session, zip, args[1:]):
+        with _Leaf(session):  # what the callback gives goes on to whoever steps it
+            return map(_callback(session, args[0], is_lazy=True), *args[1:])
     if kwargs.keys() <= {"strict"} and _passes_along(session, cls, args):
         with _Leaf(session):
             return cls(*args, **kwargs)
@@ -675,7 +679,7 @@ def _call_leaf(
 
 def _leaf_argument(session: Session, value: Any) -> Any:
     """What a pure leaf may get in place of `value`; `_UNKNOWN` when it must not get it."""
-    if is_a(value, types.FunctionType | types.MethodType | functools.partial):
+    if is_a(value, _PYTHON):
         return _callback(session, value)
     if session.heap.snapshot(value) or is_a(value, (type, *_C_FUNCTIONS)):
         return value
@@ -711,14 +715,16 @@ def _as_twins(session: Session, values: Any) -> Any:
     return tuple(_callback(session, v) for v in values)
 
 
-def _callback(session: Session, value: Any) -> Any:
-    if not is_a(value, types.FunctionType | types.MethodType | functools.partial):
+def _callback(session: Session, value: Any, *, is_lazy: bool = False) -> Any:
+    """What C code may call in place of a Python function; it sees plain numbers, unless lazy."""
+    if not is_a(value, _PYTHON):
         return value
 
     def call_twin(*args: Any, **kwargs: Any) -> Any:
         depth, session.tape.depth = session.tape.depth, 0
         try:
-            return call(session, value, args, kwargs)
+            result = call(session, value, args, kwargs)
+            return result if is_lazy else session.numbers.fixed(result)
         finally:
             session.tape.depth = depth
 

@@ -193,7 +193,7 @@ class Tape:
     def _fix_sizes(self, name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
         """Take sizes for constants where a call tells them in a way that no hook has seen to."""
         if name in torch_table.SIZE_READERS:
-            self.sizes.fix(*args)
+            self.sizes.fix(*args, *kwargs.values())
         elif name in torch_table.UNBINDERS and args:
             self.sizes.fix_dim(args[0], kwargs.get("dim", args[1] if len(args) > 1 else 0))
 
@@ -293,7 +293,7 @@ class Tape:
             return result
         last = self.operations[-1]
         is_its_own = last.kind is OperationKind.ASSERT and last.expected is result
-        if not is_its_own:
+        if not is_its_own or last.target is operator.pos:
             return result
         made = self._next()
         self.operations[-1] = replace(last, output=made, kind=OperationKind.NUMBER, expected=None)

@@ -152,7 +152,7 @@ def may_view(target: Callable[..., object]) -> bool:
 def drops_dims(target: Callable[..., object]) -> bool:
     """Whether sizes may decide the rank of the result."""
     name = name_of(target)
-    return "squeeze" in name and "unsqueeze" not in name
+    return name in ("cov", "corrcoef") or ("squeeze" in name and "unsqueeze" not in name)
 
 
 def name_of(target: Callable[..., object]) -> str:

@@ -41,6 +41,11 @@ class Conversion:
         """How often it was replayed."""
         return int(repr(self._hits)[len("count(") : -1])  # the one view that does not advance it
 
+    @property
+    def has_varying_sizes(self) -> bool:
+        """Whether it takes tensors of several sizes."""
+        return any(item.varying for item in self.program.inputs)
+
 
 class ConversionCache:
     """At most `max_graphs` conversions; readers take `entries`, an immutable tuple.

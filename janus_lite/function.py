@@ -11,6 +11,7 @@ import functools
 import inspect
 import itertools
 import logging
+import operator
 import re
 import sys
 import threading
@@ -35,16 +36,22 @@ from janus_lite.program.generalize import (
 )
 from janus_lite.record import session
 from janus_lite.record.recorder import record
-from janus_lite.record.source import key_of
+from janus_lite.record.source import Source, key_of
 from janus_lite.record.torch_table import name_of
-from janus_lite.record.trace import Input, Operation, ReadKind, Trace
+from janus_lite.record.trace import Input, Operation, OperationKind, ReadKind, Trace
 from janus_lite.report import Report, Stats, describe_graph, describe_reason
 from janus_lite.runtime import backends
 from janus_lite.runtime.ambient import modes_are_off
 from janus_lite.runtime.cache import Conversion, ConversionCache
-from janus_lite.runtime.checks import Call, Difference, broken_numbers, first_difference
+from janus_lite.runtime.checks import (
+    Call,
+    Difference,
+    broken_numbers,
+    broken_sizes,
+    first_difference,
+)
 from janus_lite.runtime.emit import Emitted, Leave, emit
-from janus_lite.runtime.policy import Policy
+from janus_lite.runtime.policy import HITS_PER_RECORDING, Policy
 from janus_lite.runtime.verify import Verifier, Watch, schedule
 from janus_lite.torch_internals import GLOBAL_STATE_GUARD, is_transforming
 
@@ -53,6 +60,8 @@ _dumped = itertools.count(1)
 _MOST_WAYS = 32  # runs that one graph is made of
 _MOST_ERRORS = 3  # recordings after one decision that ended in an error of the program
 _REMEMBERED_ERRORS = 15
+# Calls in which assertions of graphs with varying sizes may fail before sizes are fixed again.
+_FAILURES_ALLOWED = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -81,6 +90,15 @@ class Sibling:
 
     conversion: Conversion
     held: dict[Input, torch.Tensor]
+
+
+def _failure(operation: Operation) -> str:
+    if operation.target is operator.pos:
+        return f"a number of the graph is not {operation.expected}, as in the recorded run"
+    name = name_of(operation.target)
+    if operation.kind is OperationKind.FORM:
+        return f"`{name}` gave another number of tensors or dims, or made a copy this time"
+    return f"`{name}` gave another value than in the recorded run"
 
 
 class SpeculativeFunction:
@@ -112,6 +130,7 @@ class SpeculativeFunction:
         self.last_miss: str | None = None
         self._relaxed: frozenset[str] = frozenset()
         self._raising: tuple[Operation, ...] = ()
+        self._may_sizes_vary, self._size_failures = self._compile is None, 0
         functools.update_wrapper(self, self.original, updated=())
         if owner is not None:
             vars(self).pop("__wrapped__")  # it would show `self` in the signature
@@ -370,14 +389,25 @@ class SpeculativeFunction:
 
     def _assertion_failed(self, operation: Operation) -> None:
         self._failures += 1
-        found = f"`{name_of(operation.target)}` gave another value than in the recorded run"
-        reason = Reason(Code.VALUE_VARIES, found, operation.site)
+        reason = Reason(Code.VALUE_VARIES, _failure(operation), operation.site)
         self.last_miss = str(reason)
         self._note(reason)
-        if not self._takes_regions:
-            return
-        loops = [label for label in operation.loops if label not in self._relaxed]
-        self._relaxed |= frozenset(loops[-1:])  # "always n trips" becomes "a loop in the graph"
+        if self._takes_regions:
+            loops = [label for label in operation.loops if label not in self._relaxed]
+            self._relaxed |= frozenset(loops[-1:])  # "always n trips" becomes "a loop in the graph"
+        varying = [c for c in self._cache.entries if c.has_varying_sizes]
+        self._size_failures += any(operation in c.program.operations for c in varying)
+        hits = sum(c.hits for c in varying)
+        if self._size_failures > max(_FAILURES_ALLOWED, hits / HITS_PER_RECORDING):
+            self._fix_sizes()
+
+    def _fix_sizes(self) -> None:
+        """Take every size for a constant: decisions on the sizes of results fail too often."""
+        self._may_sizes_vary, self._size_failures = False, 0
+        self._relaxed = frozenset(place for place in self._relaxed if ".shape[" not in place)
+        self._cache.keep(lambda conversion: not conversion.has_varying_sizes)
+        found = "sizes of results decide too much: one graph for each size from now on"
+        self._note(Reason(Code.MEGAMORPHIC, found))
 
     def _note(self, reason: Reason) -> None:
         if reason not in self.reasons:
@@ -442,16 +472,22 @@ class SpeculativeFunction:
     def _learn_from_miss(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Relax exactly what broke: "this very object" becomes "an object of the same class".
 
-        Likewise "this number" becomes "a number of the same class".
+        Likewise "this number" becomes "a number of the same class", "this size" any from 2 on.
         """
         call = Call(args, kwargs)
         difference, program = self._nearest(call)
         self.last_miss = difference.text
         read = difference.read
-        relaxed = broken_numbers(program, call)
+        relaxed: list[Source] = [*broken_numbers(program, call)]
         if read is not None and read.kind is ReadKind.IS:
-            relaxed.append(read)
-        self._relaxed |= {str(one.source) for one in relaxed}
+            relaxed.append(read.source)
+        sizes = broken_sizes(program, call)
+        if self._may_sizes_vary:
+            relaxed += sizes
+        elif sizes and self._compile is not None:
+            found = f"{sizes[0]} varies; only 'eager' takes that: one graph for each size"
+            self._note(Reason(Code.BACKEND, found))
+        self._relaxed |= {str(source) for source in relaxed}
 
     def code(self) -> str:
         """Return the generated source of the newest graph, `""` before the first."""
@@ -462,6 +498,8 @@ class SpeculativeFunction:
         with self._lock:
             self._cache.clear()
             self._policy.forget()
+            self._relaxed = frozenset()
+            self._may_sizes_vary, self._size_failures = self._compile is None, 0
             self.reasons = ()
 
     # ----------------------------------------------------------------- object

@@ -328,6 +328,8 @@ def _load_from_tensor(session: Session, owner: torch.Tensor, name: str) -> Any:
         return types.MethodType(raw, owner)
     if is_a(raw, property) and is_a(raw.fget, types.FunctionType):
         return session.call(raw.fget, (owner,), {})
+    if session.tape.sizes.are_asked(name, owner) and not callable(raw):
+        return session.tape.sizes.answer(name, owner)
     return getattr(owner, name)
 
 

@@ -9,6 +9,8 @@ import dataclasses
 import enum
 import functools
 import inspect
+import math
+import operator
 import threading
 import types
 import weakref
@@ -24,6 +26,7 @@ from janus_lite.record import attributes, containers, draws, host, regions, trai
 from janus_lite.record.contracts import (
     DENIED_METHODS,
     HOST_EFFECTS,
+    ITERATORS,
     READS,
     RUN_LOCAL_TYPES,
     VALUE_TYPES,
@@ -33,7 +36,7 @@ from janus_lite.record.contracts import (
 )
 from janus_lite.record.heap import SCALARS, instance_dict
 from janus_lite.record.kinds import is_a
-from janus_lite.record.scalars import FUNCTIONS, NUMBERS, is_number, is_symbolic, plain
+from janus_lite.record.scalars import FUNCTIONS, NUMBERS, is_number, is_symbolic, plain, rebuilt
 from janus_lite.record.session import Session
 from janus_lite.record.stack import as_seen_by_user
 from janus_lite.torch_internals import TORCH_BUILTINS
@@ -48,6 +51,11 @@ _C_FUNCTIONS = (
     types.ClassMethodDescriptorType,
 )
 _UNKNOWN = object()
+_COMPARING = frozenset({"sort", "__eq__", "__ne__", "index", "count", "remove", "__contains__"})
+_PASSING = (tuple, list, zip, reversed, enumerate, torch.Size)
+_SEQUENCES = (list, tuple, range, torch.Size)
+_PYTHON = (types.FunctionType, types.MethodType, functools.partial)
+_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 # Once torch.compile has run in the process, `nn.Module.__init__` calls into this module.
 _DYNAMO_BOOKKEEPING = "torch._dynamo.mutation_guard"
 # What a generated `__init__` has for default where a factory makes the value.
@@ -74,13 +82,11 @@ def call(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
     """`function(*args, **kwargs)`."""
     if session.is_stopped:
         return as_seen_by_user(function)(*args, **kwargs)
-    if session.numbers and any(map(is_symbolic, args)) and _is_numeric(function, args, kwargs):
-        return session.numbers.compute(FUNCTIONS[function], function, *args)
     kind = type(function)
-    is_conversion = function is int or function is float
-    if is_conversion and len(args) == 1 and is_a(args[0], torch.Tensor):
-        method = torch.Tensor.__int__ if function is int else torch.Tensor.__float__
-        return _call_torch(session, method, args, kwargs)
+    if kind in (type, types.BuiltinFunctionType) and not kwargs:
+        number = _compute(session, function, args)
+        if number is not _UNKNOWN:
+            return number
     if kind is types.FunctionType:
         return _call_function(session, function, args, kwargs)
     if kind is types.MethodType:
@@ -96,10 +102,62 @@ def call(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
     return _call_object(session, function, args, kwargs)
 
 
-def _is_numeric(function: Any, args: Arguments, kwargs: Keywords) -> bool:
-    """Whether a call is a pure function of numbers, see Note [Varying numbers]."""
-    is_candidate = type(function) in (type, types.BuiltinFunctionType) and not kwargs
-    return is_candidate and function in FUNCTIONS and all(map(is_number, args))
+def _compute(session: Session, function: Any, args: Arguments) -> Any:
+    """A number made of a tensor, or of numbers some of which vary; `_UNKNOWN` for anything else."""
+    if (function is int or function is float) and len(args) == 1 and is_a(args[0], torch.Tensor):
+        method = torch.Tensor.__int__ if function is int else torch.Tensor.__float__
+        return _call_torch(session, method, args, {})
+    if not session.numbers:
+        return _UNKNOWN
+    if any(map(is_symbolic, args)) and function in FUNCTIONS and all(map(is_number, args)):
+        return session.numbers.compute(FUNCTIONS[function], function, *args)
+    if len(args) == 1 and function in _FOLDS:
+        return _fold(session, function, args[0])
+    return _UNKNOWN
+
+
+def _fold(session: Session, function: Any, values: Any) -> Any:
+    """`sum(values)` and the like, step by step where sizes vary; `_UNKNOWN` elsewhere."""
+    is_stepped = _is_stepped(session, values)
+    if is_stepped:
+        with _Leaf(session):
+            values = list(values)
+    if _are_varying_sizes(session, values):
+        return _FOLDS[function](session, values)
+    return _call_leaf(session, function, Contract.PURE, (values,), {}) if is_stepped else _UNKNOWN
+
+
+def _are_varying_sizes(session: Session, value: Any) -> bool:
+    """Whether a value is a sequence of integers that the run made, some of which vary."""
+    if not containers.is_made_sequence(session, value):
+        return False
+    return any(map(is_symbolic, value)) and all(type(plain(n)) is int for n in value)
+
+
+def _product(session: Session, sizes: Any) -> Any:
+    return functools.reduce(functools.partial(session.numbers.compute, "*", operator.mul), sizes, 1)
+
+
+def _sum(session: Session, sizes: Any) -> Any:
+    return functools.reduce(functools.partial(session.numbers.compute, "+", operator.add), sizes, 0)
+
+
+def _choice(function: Any) -> Callable[[Session, Any], Any]:
+    def choose(session: Session, sizes: Any) -> Any:
+        if len(sizes) == 1:
+            return sizes[0]
+        return session.numbers.compute(function.__name__, function, *sizes)
+
+    return choose
+
+
+# What they give for integers is computed step by step, so that it varies with them.
+_FOLDS: dict[Any, Callable[[Session, Any], Any]] = {
+    math.prod: _product,
+    sum: _sum,
+    min: _choice(min),
+    max: _choice(max),
+}
 
 
 def _fixed(session: Session, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords]:
@@ -136,7 +194,9 @@ def _call_function(
     if function.__module__ == _DYNAMO_BOOKKEEPING:
         with session.own_work():  # tags each new module for torch.compile; no program sees it
             return function(*args, **kwargs)
-    if (contract := python_leaves().get(function)) is not None:
+    contract = python_leaves().get(function)
+    has_numbers = session.numbers and rebuilt(args, plain) is not args
+    if contract is not None and not (contract is Contract.PURE and has_numbers):
         session.regions.look(*args, *kwargs.values())
         return _call_leaf(session, function, contract, args, kwargs)
     rule = SPECIAL.get(function) or training.rule_of(function, args)
@@ -279,15 +339,40 @@ def _construct_leaf(
     if cls is type:
         if len(args) != 1:
             return _unknown(session, cls, args, kwargs)
-        if is_symbolic(args[0]):
+        if is_symbolic(args[0]) or type(args[0]) is torch.Size:
             return type(plain(args[0]))
         _note_class(session, args[0])
+    if cls is map and args and is_a(args[0], _PYTHON) and _passes_along(session, zip, args[1:]):
+        with _Leaf(session):  # what the callback gives goes on to whoever steps it
+            return map(_callback(session, args[0], is_lazy=True), *args[1:])
+    if kwargs.keys() <= {"strict"} and _passes_along(session, cls, args):
+        with _Leaf(session):
+            return cls(*args, **kwargs)
     if _is_namedtuple(cls):
         new = getattr(session.heap.class_attribute(cls, "__new__")[1], "__func__", None)
         if is_a(new, types.FunctionType) and new.__code__.co_filename == "<string>":
             with session.own_work():  # generated code that only makes the tuple
                 return cls(*args, **kwargs)
     return _call_leaf(session, cls, contract, args, kwargs)
+
+
+def _passes_along(session: Session, cls: type, args: Arguments) -> bool:
+    """Whether an object is made of sequences without a look at what is in them."""
+    if cls is slice:
+        return all(n is None or is_number(n) for n in args)
+    if cls not in _PASSING or not all(
+        type(a) in _SEQUENCES or _is_stepped(session, a) for a in args
+    ):
+        return False
+    for argument in args:
+        session.heap.note(argument)
+    return True
+
+
+def _is_stepped(session: Session, value: Any) -> bool:
+    """Whether a value is an iterator that the run made."""
+    is_iterator = type(value) in ITERATORS and hasattr(type(value), "__next__")
+    return is_iterator and session.heap.source_of(value) is None
 
 
 def _make(session: Session, cls: type, new: Any, args: Arguments, kwargs: Keywords) -> Any:
@@ -425,6 +510,10 @@ def _only_plain_tensors(args: Arguments) -> bool:
 
 
 def _call_torch(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    if session.tape.sizes.any_vary:
+        answer = _size_answer(session, function, args, kwargs)
+        if answer is not None:
+            return answer
     before = len(session.tape.operations)
     try:
         result = function(*args, **kwargs)  # the function mode records it
@@ -439,6 +528,20 @@ def _call_torch(session: Session, function: Any, args: Arguments, kwargs: Keywor
         return session.tape.number(result)
 
 
+def _size_answer(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """What a tensor with sizes that vary says about them; `None` where that is not the question."""
+    bound = getattr(function, "__self__", None)
+    operands = (bound, *args) if is_a(bound, torch.Tensor) else args
+    name = function.__name__
+    if operands and session.tape.sizes.are_asked(name, operands[0]):
+        operands = session.numbers.fixed(operands)
+        try:
+            return session.tape.sizes.answer(name, *operands, **kwargs)
+        except (TypeError, IndexError):
+            return None  # torch's own error comes next
+    return None
+
+
 def _call_method(
     session: Session, method: Any, bound: Any, args: Arguments, kwargs: Keywords
 ) -> Any:
@@ -450,7 +553,7 @@ def _call_method(
     if cls in RUN_LOCAL_TYPES and session.heap.source_of(bound) is not None:
         return _unknown(session, method, args, kwargs)
     if cls in VALUE_TYPES or cls in RUN_LOCAL_TYPES or is_a(bound, str | int | tuple):
-        return _call_leaf(session, method, Contract.PURE, args, kwargs)
+        return _call_value_method(session, method, bound, args, kwargs)
     for base, reads in READS.items():
         if issubclass(cls, base):
             return _call_container(session, method, bound, reads, args, kwargs)
@@ -461,6 +564,17 @@ def _call_method(
     if is_a(bound, contextvars.ContextVar):
         return _call_context_variable(session, method, bound, args)
     return _call_object_method(session, method, bound, args, kwargs)
+
+
+def _call_value_method(
+    session: Session, method: Any, bound: Any, args: Arguments, kwargs: Keywords
+) -> Any:
+    """A C method of a value that nobody else can change."""
+    if session.numbers and is_a(bound, tuple):
+        if method.__name__ == "numel" and _are_varying_sizes(session, bound):
+            return _product(session, bound)
+        session.heap.fix_numbers(bound)
+    return _call_leaf(session, method, Contract.PURE, args, kwargs)
 
 
 def _call_object_method(
@@ -573,6 +687,8 @@ def _call_container(
             session.heap.keys(source, bound)
             return method(*args)
         session.heap.content(source, bound)
+    elif name in _COMPARING:
+        session.heap.fix_numbers(bound)
     if name not in {"append", "appendleft", "extend"}:
         args, kwargs = _fixed(session, args, kwargs)
     if name in {"sort", "__eq__", "index", "count", "remove", "__contains__", "update", "extend"}:
@@ -611,12 +727,18 @@ def _call_leaf(
 
 def _leaf_argument(session: Session, value: Any) -> Any:
     """What a pure leaf may get in place of `value`; `_UNKNOWN` when it must not get it."""
-    if is_a(value, types.FunctionType | types.MethodType | functools.partial):
+    if is_a(value, _PYTHON):
         return _callback(session, value)
     if session.heap.snapshot(value) or is_a(value, (type, *_C_FUNCTIONS)):
         return value
     if type(value) in RUN_LOCAL_TYPES or type(value) in VALUE_TYPES:
-        return value if session.heap.source_of(value) is None else _UNKNOWN
+        if session.heap.source_of(value) is not None:
+            return _UNKNOWN
+        if _is_stepped(session, value):
+            return map(session.numbers.fixed, value)
+        if session.numbers and type(value) in _VIEWS:
+            session.heap.snapshot(tuple(value))
+        return value
     iterate = session.heap.class_attribute(type(value), "__iter__")[1]
     if is_a(iterate, types.FunctionType):
         return session.iterate(value)
@@ -641,14 +763,16 @@ def _as_twins(session: Session, values: Any) -> Any:
     return tuple(_callback(session, v) for v in values)
 
 
-def _callback(session: Session, value: Any) -> Any:
-    if not is_a(value, types.FunctionType | types.MethodType | functools.partial):
+def _callback(session: Session, value: Any, *, is_lazy: bool = False) -> Any:
+    """What C code may call in place of a Python function; it sees plain numbers, unless lazy."""
+    if not is_a(value, _PYTHON):
         return value
 
     def call_twin(*args: Any, **kwargs: Any) -> Any:
         depth, session.tape.depth = session.tape.depth, 0
         try:
-            return call(session, value, args, kwargs)
+            result = call(session, value, args, kwargs)
+            return result if is_lazy else session.numbers.fixed(result)
         finally:
             session.tape.depth = depth
 
@@ -725,6 +849,8 @@ def _len(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
             session.heap.length(value)
             return len(value)
     is_run_local = type(value) in RUN_LOCAL_TYPES and session.heap.source_of(value) is None
+    if session.tape.sizes.are_asked("__len__", value) and value.dim():
+        return session.tape.sizes.answer("__len__", value)
     if is_a(value, torch.Tensor) or type(value) in VALUE_TYPES or is_run_local:
         with session.own_work():
             return len(value)

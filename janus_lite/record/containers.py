@@ -11,6 +11,8 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
+
 from janus_lite.errors import Code
 from janus_lite.record.contracts import RUN_LOCAL_TYPES
 from janus_lite.record.effects import StoreKind
@@ -26,6 +28,11 @@ _ELEMENTS = (list, tuple, set, frozenset, deque)
 _NOTHING = object()
 # They put a number into a container as it is.
 _TAKE_NUMBERS = frozenset({"append", "appendleft", "extend", "__setitem__"})
+
+
+def is_made_sequence(session: Session, value: Any) -> bool:
+    """Whether a value is a list, tuple or size that the run made: handing it on is no fact."""
+    return type(value) in (list, tuple, torch.Size) and session.heap.source_of(value) is None
 
 
 def change(

@@ -56,6 +56,13 @@ SCALARS: frozenset[type] = frozenset(
         torch.Size,
     }
 )
+
+
+def is_scalar(value: object) -> bool:
+    """Whether a value is the same at each replay; the sizes of a tensor may vary."""
+    return type(value) in SCALARS and not (is_a(value, torch.Size) and any(map(is_symbolic, value)))
+
+
 # Equal means identical for these: no sign of zero, no NaN, no `__eq__` of the user.
 _PLAIN_MEMBERS = (int, bool, str, bytes, type(None))
 _SEQUENCES = (list, tuple, deque)
@@ -572,6 +579,16 @@ class Heap:
             self._read(ReadKind.LENGTH, source, len(value))
         return self.read(value[index], self.step(Element, source, position))
 
+    def fix_numbers(self, value: Any) -> None:
+        """Take the varying numbers that a container made in the run holds for constants."""
+        if self._numbers and self.source_of(value) is None:
+            self.snapshot(value)
+
+    def note(self, value: Any) -> None:
+        """Note the content of an outside container; of one made in the run nothing."""
+        if self.source_of(value) is not None:
+            self.snapshot(value)
+
     @_never_raises
     def mapping(self, source: Source, table: dict[object, object]) -> None:
         """Note all keys, their order and all values of an outside dict."""
@@ -608,7 +625,7 @@ class Heap:
             that are only passed along.
         """
         if type(value) in SCALARS or is_a(value, torch.Tensor) or is_symbolic(value):
-            self._numbers.fix(value)
+            self._numbers.fixed(value)
             return True
         if id(value) in self._snapshots:
             return True

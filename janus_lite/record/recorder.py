@@ -125,7 +125,7 @@ def _finish(session: Session, result: object, seconds: float) -> Trace:
         marks=tuple(session.regions.marks),
         lists={**tape.lists, **planner.identities},
         looked=frozenset(session.regions.looked),
-        spoiled=session.regions.spoiled,
+        spoiled="has sizes that vary" if tape.sizes.any_vary else session.regions.spoiled,
         reason=session.reason,
         seconds=seconds,
         examples=tuple(tape.examples),

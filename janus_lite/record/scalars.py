@@ -77,6 +77,8 @@ _CLASSES: dict[type, type[SymbolicInt] | type[SymbolicFloat]] = {
 # With operators of numbers the operands' classes decide the result's; not so for what is not here.
 _CLASS_PRESERVING = frozenset("+ - * / // % << >> | ^ & ~ int float abs".split())
 _IDENTITIES: dict[type, Callable[..., Any]] = {int: operator.index, float: float}
+# Neither here, unless all operands are of one class.
+_CHOICES = frozenset({"min", "max"})
 _REFERENCES = 3  # of a number nobody else holds: the list of all, the loop, the call that counts
 # Pure functions of numbers that give a number or a truth value.
 FUNCTIONS: dict[object, str] = {
@@ -125,10 +127,10 @@ def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
     return value
 
 
-def _keeps_class(symbol: str, operands: tuple[Any, ...]) -> bool:
-    """Whether other operands of the same classes give a result of the same class."""
-    if symbol in ("min", "max"):
-        return len({type(plain(o)) for o in operands}) == 1
+def _preserves_class(symbol: str, operands: tuple[Any, ...]) -> bool:
+    """Whether the operands' classes decide the result's."""
+    if symbol in _CHOICES:
+        return len({type(plain(operand)) for operand in operands}) == 1
     return symbol in _CLASS_PRESERVING or symbol.startswith("math.")
 
 
@@ -173,8 +175,13 @@ class Numbers:
         found = self._by_source.get(id(source))
         if found is None:
             self._assume_type(source, type(value))
-            found = self._by_source[id(source)] = self._new(source, value)
+            found = self.given(source, value)
         return found
+
+    def given(self, source: Source, value: float) -> Any:
+        """Like `at`, where nothing but numbers of this class can stand."""
+        number = self._by_source[id(source)] = self._new(source, value)
+        return number
 
     def _new(self, source: Source, value: float) -> Any:
         number = _CLASSES[type(value)](value)
@@ -238,14 +245,14 @@ class Numbers:
         if kind is bool:
             self._assume(source, result)
             return result
-        if symbol not in _CLASS_PRESERVING:
+        if not _preserves_class(symbol, operands):
             self._assume_type(source, kind)
         return self._new(source, result)
 
     def _compute_in_graph(
         self, symbol: str, function: Callable[..., Any], operands: tuple[Any, ...], result: Any
     ) -> Any:
-        if type(result) is not bool and not _keeps_class(symbol, operands):
+        if type(result) is not bool and not _preserves_class(symbol, operands):
             for operand in operands:
                 self.fix(operand)
             return result

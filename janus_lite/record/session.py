@@ -105,11 +105,12 @@ class Session:
             self.stop,
             self.site,
             self._module,
-            lambda value: self.heap.snapshot(value),
+            lambda value: self.heap.note(value),
             lambda value: self.heap.made_of(value),
             lambda tensor, gradient: self.heap.gradient(tensor, gradient),
             self.numbers,
             self.regions,
+            relaxed,
         )
         self.writes = WriteLog()
         self.heap = Heap(

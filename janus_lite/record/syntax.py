@@ -114,7 +114,14 @@ def binary(session: Session, symbol: str, left: Any, right: Any) -> Any:
         if is_number(left) and is_number(right):
             return session.numbers.compute(symbol, function, left, right)
         left, right = _fixed_beside(session, left, right)
+    elif symbol == "+" and session.numbers and _are_joined(session, left, right):
+        return left + right  # their elements are only passed along
     return _dispatch(session, function, name, reflected, left, right)
+
+
+def _are_joined(session: Session, left: Any, right: Any) -> bool:
+    """Whether both are plain sequences that the run made."""
+    return all(containers.is_made_sequence(session, value) for value in (left, right))
 
 
 def _fixed_beside(session: Session, left: Any, right: Any) -> tuple[Any, Any]:
@@ -165,7 +172,22 @@ def compare(session: Session, symbol: str, left: Any, right: Any) -> Any:
         if is_number(left) and is_number(right):
             return session.numbers.compute(symbol, function, left, right)
         left, right = _fixed_beside(session, left, right)
+    elif session.numbers and is_a(left, tuple | list) and is_a(right, tuple | list):
+        if symbol in ("==", "!=") and _are_numbers(left) and _are_numbers(right):
+            session.heap.note(left)
+            session.heap.note(right)
+            is_same = len(left) == len(right) and all(
+                compare(session, "==", *pair) for pair in zip(left, right, strict=True)
+            )
+            return is_same is (symbol == "==")
+        session.heap.snapshot(left)
+        session.heap.snapshot(right)
     return _dispatch(session, function, name, reflected, left, right)
+
+
+def _are_numbers(value: Any) -> bool:
+    """Whether a value is a tuple of plain and varying integers, some of them varying."""
+    return type(value) in (tuple, torch.Size) and all(map(is_number, value))
 
 
 def _dispatch(
@@ -274,10 +296,12 @@ def contains(session: Session, item: Any, container: Any) -> bool:
     session.regions.look(item, container)
     if is_a(container, torch.Tensor):
         return bool(session.call(type(container).__contains__, (container, item), {}))
-    item = session.numbers.fixed(item)
+    item, container = session.numbers.fixed(item), session.numbers.fixed(container)
     if (method := _python_method(session, container, "__contains__")) is not None:
         return test(session, session.call(method, (container, item), {}))
     source = session.heap.source_of(container)
+    if source is None and is_a(container, list | deque):
+        session.heap.fix_numbers(container)
     if source is not None:
         if is_a(container, dict):
             _note_key(session, item)
@@ -510,7 +534,7 @@ def operand(session: Session, value: Any) -> Any:
 def formatted(session: Session, value: Any) -> Any:
     """What an f-string may format in place of `value`."""
     session.regions.look(value)
-    value = session.numbers.fix(value)
+    value = session.numbers.fixed(value)
     if not _is_plain(value) and not session.heap.snapshot(value):
         for name in ("__format__", "__str__", "__repr__"):
             if (method := _python_method(session, value, name)) is not None:

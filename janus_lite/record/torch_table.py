@@ -25,6 +25,16 @@ class Treatment(Enum):
     DENY = auto()
 
 
+class NumberUse(Enum):
+    """What an operation makes of the numbers among its arguments."""
+
+    __hash__ = object.__hash__  # `Enum.__hash__` is Python code
+
+    VALUE = auto()  # whatever number it gets, the sizes of its result are the same
+    SIZE = auto()  # they may decide the sizes of its result, but not its rank
+    FIXED = auto()  # anything else, or not known
+
+
 _METADATA_NAMES = """
 shape size dim ndim dtype device stride numel nelement element_size itemsize layout is_cuda is_cpu
 is_mps is_xpu is_meta is_sparse is_sparse_csr is_quantized is_mkldnn is_nested is_vulkan is_ipu
@@ -64,6 +74,35 @@ _ELEMENTWISE: frozenset[str] = frozenset(
     __itruediv__ __idiv__ __ifloordiv__ __imod__ __ipow__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__
     """.split()
 )
+# Sizes among their arguments decide sizes of the result; rank and dtype stay.
+_SIZED: frozenset[str] = frozenset(
+    """
+    view reshape expand broadcast_to repeat tile unflatten zeros ones empty full rand randn randint
+    randperm arange linspace logspace eye new_zeros new_ones new_empty new_full narrow narrow_copy
+    split split_with_sizes tensor_split pad _pad constant_pad_nd topk tril triu diagonal roll unfold
+    repeat_interleave one_hot tril_indices triu_indices avg_pool1d avg_pool2d
+    adaptive_avg_pool1d adaptive_avg_pool2d _adaptive_avg_pool2d adaptive_max_pool2d
+    upsample_nearest1d upsample_nearest2d upsample_linear1d upsample_bilinear2d upsample_bicubic2d
+    _upsample_nearest_exact2d _upsample_bilinear2d_aa _upsample_bicubic2d_aa affine_grid_generator
+    slice_scatter index_fill bincount
+    """.split()
+)
+# They give back their argument or a copy, as dtype, device and mode decide.
+_CONVERSIONS: frozenset[str] = frozenset(
+    """
+    to type type_as float half bfloat16 double long int short char byte bool cpu cuda dropout
+    alpha_dropout feature_dropout feature_alpha_dropout detach positive
+    """.split()
+)
+# They look at their argument where it lies well, and copy it elsewhere.
+_MAYBE_VIEWS: frozenset[str] = frozenset(
+    "reshape reshape_as flatten ravel contiguous unflatten to sum_to_size einsum tensordot".split()
+)
+# What asks for sizes, or for what follows from them.
+SIZE_READERS: frozenset[str] = frozenset(
+    "shape size numel nelement nbytes stride is_contiguous __len__ is_same_size".split()
+)
+UNBINDERS: frozenset[str] = frozenset({"unbind", "__iter__"})
 NORMS_WITH_STATISTICS: frozenset[str] = frozenset(
     {"aten::native_batch_norm", "aten::cudnn_batch_norm", "aten::miopen_batch_norm"}
 )
@@ -90,14 +129,33 @@ def treatment(target: Callable[..., object]) -> Treatment:
 
 
 @lru_cache(maxsize=4096)
-def takes_numbers(target: Callable[..., object]) -> bool:
-    """Whether the operation is the same for any number of the same class."""
+def number_use(target: Callable[..., object]) -> NumberUse:
+    """What the operation makes of a number; it is the same for any one of the same class."""
     if treatment(target) is not Treatment.OPERATION:
-        return False
+        return NumberUse.FIXED
     name = name_of(target)
     if not (name.startswith("__") and name.endswith("__")):
         name = name.removeprefix("_foreach_").removesuffix("_")
-    return name in _ELEMENTWISE
+    if name in _ELEMENTWISE:
+        return NumberUse.VALUE
+    return NumberUse.SIZE if name in _SIZED else NumberUse.FIXED
+
+
+def may_copy(target: Callable[..., object], keywords: frozenset[str]) -> bool:
+    """Whether an operation that gives back its own argument may make a copy for other sizes."""
+    return name_of(target) not in _CONVERSIONS or "memory_format" in keywords
+
+
+def may_view(target: Callable[..., object]) -> bool:
+    """Whether sizes may decide if the operation gives a view of its argument or a copy."""
+    return name_of(target) in _MAYBE_VIEWS
+
+
+@lru_cache(maxsize=4096)
+def drops_dims(target: Callable[..., object]) -> bool:
+    """Whether sizes may decide the rank of the result."""
+    name = name_of(target)
+    return name in ("cov", "corrcoef") or ("squeeze" in name and "unsqueeze" not in name)
 
 
 def name_of(target: Callable[..., object]) -> str:

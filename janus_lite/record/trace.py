@@ -101,11 +101,74 @@ class TensorMeta:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Input:
-    """An outside tensor: its graph value, where a replay loads it, what it looked like."""
+    """An outside tensor: its graph value, where a replay loads it, what it looked like.
+
+    Attributes:
+        ref: its graph value.
+        source: where a replay loads it.
+        meta: what it looked like.
+        varying: dims of which the size may differ from call to call.
+    """
 
     ref: Ref
     source: Source
     meta: TensorMeta
+    varying: tuple[int, ...] = ()
+
+    @property
+    def order(self) -> tuple[int, ...] | None:
+        """In which order of dims the tensor lies densely, where strides follow from what varies.
+
+        `None` where all strides are the recorded ones.
+        """
+        order = dense_order(self.meta.shape, self.meta.stride)
+        if order is None or not any(map(order.index, self.varying)):
+            return None
+        return order
+
+    def difference(self, found: TensorMeta) -> str | None:
+        """Say why a tensor cannot stand for the recorded one, `None` when it can."""
+        dims = self.differing_dims(found)
+        if dims is None:
+            return f"{self.source} is {found}, recorded as {self.meta}"
+        broken = [dim for dim in dims if dim not in self.varying]
+        if not broken:
+            order = self.order
+            lies_alike = order is None or is_dense(found.shape, found.stride, order)
+            return None if lies_alike else f"{self.source} is {found}, recorded without gaps"
+        sizes = (f"dim {d} of {self.source} is {found.shape[d]}" for d in broken)
+        return f"{', '.join(sizes)}, recorded as {self.meta}"
+
+    def differing_dims(self, found: TensorMeta) -> tuple[int, ...] | None:
+        """Dims of another size, `None` when the tensors differ in more than sizes."""
+        meta = self.meta
+        if len(found.shape) != len(meta.shape):
+            return None
+        dims = tuple(d for d, n in enumerate(meta.shape) if found.shape[d] != n)
+        if replace(found, shape=meta.shape, stride=meta.stride) != meta:
+            return None
+        if found.stride == meta.stride:
+            return dims
+        order = dense_order(meta.shape, meta.stride)
+        is_alike = bool(dims) and order is not None and is_dense(found.shape, found.stride, order)
+        return dims if is_alike else None
+
+
+def dense_order(shape: tuple[int, ...], stride: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The order of dims in which a tensor lies without gaps, `None` when there is none."""
+    plain = tuple(range(len(shape)))
+    sorted_dims = tuple(sorted(plain, key=lambda dim: -stride[dim]))
+    return next((o for o in (plain, sorted_dims) if is_dense(shape, stride, o)), None)
+
+
+def is_dense(shape: tuple[int, ...], stride: tuple[int, ...], order: tuple[int, ...]) -> bool:
+    """Whether a tensor lies without gaps in this order of dims."""
+    expected = 1
+    for dim in reversed(order):
+        if shape[dim] != 1 and stride[dim] != expected:
+            return False
+        expected *= shape[dim]
+    return True
 
 
 class OperationKind(Enum):
@@ -119,6 +182,7 @@ class OperationKind(Enum):
     NUMBER = auto()  # gives a Python number that later operations use
     ACTION = auto()  # trains: changes outside objects for good, see Note [Actions]
     SHAPE = auto()  # data decides its output's shape: the shape is compared on replay
+    FORM = auto()  # sizes that vary decide what comes out, see `Operation.expected`
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -132,7 +196,9 @@ class Operation:
         kwargs: keyword arguments, likewise.
         output: the result's structure with `Ref`s for tensors, `None` for no result.
         kind: see `OperationKind`.
-        expected: the host value (`ASSERT`) or the output's shapes (`SHAPE`).
+        expected: the host value (`ASSERT`), the output's shapes (`SHAPE`), or (`FORM`) how
+            many tensors come out, the rank of the one that does, `None` where sizes decide neither,
+            and those values that come out as they went in.
         written: outside tensors whose bytes it changed.
         mutates: it changed some tensor in place.
         is_undoable: what it changed outside can be put back: bytes, but no autograd history and

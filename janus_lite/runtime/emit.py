@@ -148,7 +148,9 @@ class _Writer:
             modes_are_off=ambient.modes_are_off,
         )
         if examples:
-            names["tensors_match"] = tensor_guard(examples)
+            varying = [i.varying for i in program.inputs]
+            strides = [i.order or () for i in program.inputs]
+            names["tensors_match"] = tensor_guard(examples, varying, strides)
         if graph is not None:
             names["graph"] = graph
         self._targets: dict[int, str] = {}
@@ -200,9 +202,22 @@ class _Writer:
             followed = [i for i in self._program.inputs if i.meta.requires_grad]
             tensors = "".join(f"v{item.ref.index}, " for item in followed)
             lines.append(f"if not is_free_of_hooks(({tensors})): return MISS")
+        self._guard_sizes(emitter, lines)
         for source in self._program.numbers:
             self._numbers[id(source)] = emitter.loader.load(source)
         return lines
+
+    def _guard_sizes(self, emitter: GuardEmitter, lines: list[str]) -> None:
+        """Check what was assumed about sizes that vary; by now the tensors are known to be such."""
+        for item in self._program.inputs:
+            if item.varying:
+                emitter.loader.bind(item.source, f"v{item.ref.index}")
+            if (order := item.order) is not None:
+                is_plain = order == tuple(range(len(order)))
+                ordered = "" if is_plain else f".permute({order})"
+                lines.append(f"if not v{item.ref.index}{ordered}.is_contiguous(): return MISS")
+        for read in self._program.assumptions.sizes:
+            emitter.emit(read)
 
     def _emit_plainly(self, emitter: GuardEmitter, lines: list[str], reads: Sequence[Read]) -> None:
         for read in reads:
@@ -340,14 +355,16 @@ class _Writer:
         needed = {ref.index for ref in foreign_outputs(program)}
         chains = self._view_chains()
         moved = {position: chain[-1] for chain in chains.values() for position in chain}
-        last = _last_uses(program.operations, needed, moved)
+        unused = _unused_sizes(program.operations, needed)
+        last = _last_uses(program.operations, needed, moved, unused)
         inputs = {i.ref.index for i in program.inputs}
         has_saved = False
         steps: list[list[str]] = []
         site = None
         for position, operation in enumerate(program.operations):
             lines: list[str] = []
-            if moved.get(position, position) != position:  # made with the last view of its chain
+            is_moved = moved.get(position, position) != position  # made with the last of its chain
+            if is_moved or position in unused:
                 steps.append(lines)
                 continue
             if operation.site != site:
@@ -425,6 +442,12 @@ class _Writer:
             return [f"if not ({condition}): {leave}"]
         if operation.output is None:
             return [call]
+        if operation.kind is OperationKind.FORM:
+            lines = [
+                f"form = {call}",
+                f"if not ({_form_test(operation.output, operation.expected)}): {leave}",
+            ]
+            return [*lines, f"{_pattern(operation.output)} = form"]
         lines = [f"{_pattern(operation.output)} = {call}"]
         if operation.kind is OperationKind.SHAPE:
             for ref, shape in _shape_pairs(operation.output, operation.expected):
@@ -461,7 +484,7 @@ class _Writer:
         if len(numbers) == 1 and all(p == slice(None) for p in parts if type(p) is not int):
             select = self._target(torch.Tensor.select)
             return f"{select}({self._value(owner)}, {numbers[0]}, {parts[numbers[0]]})"
-        if refs_in(index) or any(isinstance(part, Source) for part in parts):
+        if refs_in(index) or not all(map(_is_fixed, parts)):
             return f"{self._value(owner)}[{self._value(index)}]"
         return f"{self._value(owner)}[{self.names.constant(index)}]"
 
@@ -535,11 +558,16 @@ def _made_or_read(operation: Operation) -> set[int]:
 
 
 def _last_uses(
-    operations: Sequence[Operation], needed: set[int], moved: Mapping[int, int]
+    operations: Sequence[Operation],
+    needed: set[int],
+    moved: Mapping[int, int],
+    left_out: frozenset[int],
 ) -> dict[int, int]:
     """Position of the last operation that touches a value; values to return are left out."""
     last: dict[int, int] = {}
     for position, operation in enumerate(operations):
+        if position in left_out:
+            continue
         for value in _made_or_read(operation):
             if value not in needed:
                 last[value] = moved.get(position, position)
@@ -552,6 +580,36 @@ def _pattern(output: object) -> str:
     if isinstance(output, tuple):
         return f"({', '.join(map(_pattern, output))}{',' if len(output) == 1 else ''})"
     return "_"
+
+
+def _unused_sizes(operations: Sequence[Operation], needed: set[int]) -> frozenset[int]:
+    """Positions that ask for a size which nobody uses: `x.shape` gives all of them."""
+    used = needed.union(r.index for o in operations for r in refs_in((o.args, o.kwargs)))
+    asked = [
+        (position, o.output.index)
+        for position, o in enumerate(operations)
+        if o.target is torch.Tensor.size and isinstance(o.output, Ref)
+    ]
+    return frozenset(position for position, index in asked if index not in used)
+
+
+def _form_test(output: object, expected: Any) -> str:
+    """See `Operation.expected` of a `FORM`."""
+    count, rank, *given = expected
+    tests = [f"len(form) == {count}"] if count is not None else []
+    tests += [f"form.ndim == {rank}"] if rank is not None else []
+    if isinstance(output, tuple):
+        places = [(f"form[{index}]", ref) for index, ref in enumerate(output)]
+    else:
+        places = [("form", output)]
+    tests += [f"{place} is v{ref.index}" for place, ref in places if ref in given]
+    return " and ".join(tests)
+
+
+def _is_fixed(index: object) -> bool:
+    """Whether part of an index is the same at each replay."""
+    parts = (index.start, index.stop, index.step) if isinstance(index, slice) else (index,)
+    return not any(isinstance(part, Source) for part in parts)
 
 
 def _shape_pairs(output: object, shapes: Any) -> list[tuple[Ref, tuple[int, ...]]]:

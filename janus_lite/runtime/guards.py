@@ -21,6 +21,7 @@ from janus_lite.record.source import (
     Keyword,
     Pinned,
     Referent,
+    Size,
     Source,
     Step,
 )
@@ -87,6 +88,11 @@ class Loader:
             self._keep.append(source)
         return found
 
+    def bind(self, source: Source, name: str) -> None:
+        """From here on the value of `source` is found under `name`."""
+        self._locals[id(source)] = name
+        self._keep.append(source)
+
     def _expression(self, source: Source) -> str:
         match source:
             case Pinned():
@@ -129,6 +135,8 @@ class Loader:
                 return ".cell_contents"
             case Field():
                 return f".{source.name}"
+            case Size():
+                return f".size({source.dim})"
             case Referent():
                 return "()"
             case Answer():

@@ -20,8 +20,8 @@ ORDER = {
         record record.kinds record.source record.scalars record.effects record.trace
         record.marks
         record.contracts record.torch_table record.instrument record.audit record.stack record.heap
-        record.tape record.session record.text record.attributes record.outputs record.regions
-        record.host record.containers record.draws record.training
+        record.sizes record.tape record.session record.text record.attributes record.outputs
+        record.regions record.host record.containers record.draws record.training
         record.calls record.syntax record.hooks record.recorder
         program program.assumptions program.effects program.views program.regions
         program.alike program.states program.cursors program.merged_plans program.merge

@@ -639,3 +639,77 @@ def sizes_after_a_decision(state, x):
         x = x + x.size(0)
     total = x.sum().item()
     return x * x.size(-1) * x.dim() + x.numel() + total * len(x)
+
+
+# ------------------------------------------------------------------- numbers that C code looks at
+
+
+@varies(hits=0)
+def looked_up_in_tuples(state, x):
+    return x * (1, state.n, 3, 7).index(7), (1, state.n, 3).count(3), 3 in (state.n, 4)
+
+
+@varies(hits=0)
+def looked_up_in_lists(state, x):
+    return x * [state.n, 5].index(5), [state.n, 5].count(5), 3 in [state.n, 4]
+
+
+@varies(hits=0)
+def looked_up_in_a_deque(state, x):
+    return x, 3 in collections.deque([state.n, 4]), collections.deque([4, state.n, 3]).index(3)
+
+
+@varies(hits=0)
+def summed_by_a_generator(state, x):
+    return x * sum(i + state.n for i in range(2)), any(state.n - 5 for _ in range(2))
+
+
+@varies(hits=0)
+def chosen_by_a_generator(state, x):
+    return max(i * (state.n - 3) for i in range(2)), min(state.n - i for i in range(3)), x
+
+
+@varies(hits=0)
+def sorted_by_a_key(state, x):
+    first = sorted([1, 2, 3], key=lambda i: abs(state.n - 5) * -i)[0]
+    return x * first, max([1, 2, 3], key=lambda i: (state.n - 4) * i)
+
+
+@varies(hits=0)
+def filtered(state, x):
+    return x * len(list(filter(lambda i: state.n - i, [1, 2, 3])))
+
+
+@varies(hits=0)
+def sorted_in_place(state, x):
+    numbers = [state.n, 5]
+    numbers.sort()
+    return x * numbers[0], numbers
+
+
+@varies(hits=0)
+def removed_from_a_list(state, x):
+    numbers = [4, state.n, 5]
+    numbers.remove(5)
+    return x, numbers
+
+
+@varies(hits=0)
+def summed_by_a_view(state, x):
+    return x * sum({"a": state.n}.values()), sorted({"a": state.n, "b": 3}.values())
+
+
+@varies(hits=0)
+def held_by_a_set(state, x):
+    return {state.n, 3}, x
+
+
+@varies()
+def handed_on_by_c_code(state, x):
+    pairs = list(zip([state.n, 1], (2, state.n), strict=True))
+    return (
+        x * pairs[0][0],
+        pairs,
+        tuple(reversed((state.n, 1))),
+        list(map(lambda i: i + 1, [state.n])),
+    )

@@ -20,6 +20,7 @@ class Code(Enum):
     UNKNOWN_CALL = "JL0201"
     UNKNOWN_OBJECT = "JL0202"
     LEAK = "JL0203"
+    RECURSION = "JL0204"
     OUTSIDE_WRITE = "JL0301"
     HOST_EFFECT = "JL0302"
     OUTSIDE_ITERATOR = "JL0303"
@@ -45,6 +46,7 @@ HINTS: dict[Code, str] = {
     Code.UNKNOWN_CALL: "call it outside the speculated function, or pass its result in",
     Code.UNKNOWN_OBJECT: "pass plain tensors, numbers, containers or modules",
     Code.LEAK: "call the function from Python code rather than through a C callback",
+    Code.RECURSION: "pass tensors and parts of the arguments; return tensors; store after the calls",
     Code.OUTSIDE_WRITE: "return the new value instead of storing it, or store it in the caller",
     Code.HOST_EFFECT: "do it in the caller, with plain values and outside of `try`",
     Code.OUTSIDE_ITERATOR: "create the iterator inside the function, or pass a list",

@@ -25,10 +25,11 @@ from typing import Any
 import torch
 
 from janus_lite import config, stances
-from janus_lite.errors import BackendError, Code, ConversionError, MissError, Reason
+from janus_lite.errors import BackendError, Code, ConversionError, MissError, Reason, Site
 from janus_lite.program.generalize import Program, generalize
 from janus_lite.record import session
 from janus_lite.record.recorder import record
+from janus_lite.record.subcalls import Callee
 from janus_lite.record.torch_table import name_of
 from janus_lite.record.trace import Operation, ReadKind, Trace
 from janus_lite.report import Report, Stats, describe_graph, describe_reason
@@ -37,7 +38,8 @@ from janus_lite.runtime.ambient import modes_are_off
 from janus_lite.runtime.cache import Conversion, ConversionCache
 from janus_lite.runtime.checks import Call, Difference, broken_numbers, first_difference
 from janus_lite.runtime.emit import Emitted, Leave, emit
-from janus_lite.runtime.policy import Policy
+from janus_lite.runtime.policy import Policy, RegionCredit
+from janus_lite.runtime.roots import Roots, outermost, rerunning
 from janus_lite.runtime.verify import Verifier, Watch, schedule
 from janus_lite.torch_internals import GLOBAL_STATE_GUARD, is_transforming
 
@@ -64,6 +66,7 @@ class SpeculativeFunction:
         function: the user's callable.
         options: as given to `speculate`.
         owner: the module that is speculated on in place, when it is one.
+        roots: where the function is a root below another one, the roots of that one.
     """
 
     def __init__(
@@ -71,6 +74,7 @@ class SpeculativeFunction:
         function: Callable[..., Any],
         options: Options,
         owner: torch.nn.Module | None = None,
+        roots: Roots | None = None,
     ) -> None:
         self.original = function if owner is None else type(owner).forward
         self.options = options
@@ -88,6 +92,9 @@ class SpeculativeFunction:
         functools.update_wrapper(self, self.original, updated=())
         if owner is not None:
             vars(self).pop("__wrapped__")  # it would show `self` in the signature
+        self._is_top = roots is None
+        self._roots = Roots(self._make_root) if roots is None else roots
+        self._region_credit = RegionCredit()
         qualname = getattr(self.original, "__qualname__", type(function).__name__)
         self.name: str = options.name or str(qualname)
 
@@ -102,6 +109,8 @@ class SpeculativeFunction:
                     return result
                 if result.has_raised:
                     return self._after_error(args, kwargs)
+                if result.is_called_off:
+                    return self._called_off(args, kwargs)
                 failed = result.operation or failed
         return self._miss(args, kwargs, failed)
 
@@ -146,7 +155,9 @@ class SpeculativeFunction:
         if is_allowed and self._lock.acquire(blocking=False):
             try:
                 if self._may_record():
-                    if self._cache.entries and failed is None:
+                    if failed is not None:
+                        self._learn_recursion(failed.site)
+                    elif self._cache.entries:
                         self._learn_from_miss(args, kwargs)
                     return self._record(args, kwargs)
             finally:
@@ -175,7 +186,9 @@ class SpeculativeFunction:
     def _record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._recorded += 1
         global_state = GLOBAL_STATE_GUARD()
-        result, trace = record(self.original, args, kwargs, self._module(), self._relaxed)
+        regions = self._regions_for(args)
+        module, relaxed = self._module(), self._relaxed
+        result, trace = record(self.original, args, kwargs, module, relaxed, regions=regions)
         failure = self._convert(trace, len(args), tuple(kwargs), global_state.check)
         if failure is not None:
             self._policy.note_failure()
@@ -203,8 +216,16 @@ class SpeculativeFunction:
         try:
             has_shadow = self._is_due is not None
             emitted = emit(
-                program, trace.examples, global_state, self.name, graph, has_shadow=has_shadow
+                program,
+                trace.examples,
+                global_state,
+                self.name,
+                graph,
+                has_shadow=has_shadow,
+                is_region=not has_shadow and self._roots.is_region(self),
             )
+            if program.calls_regions:
+                emitted = replace(emitted, call=outermost(emitted))
         except Exception as error:
             return Reason(Code.INTERNAL, f"emitting the graph: {type(error).__name__}: {error}")
         conversion = Conversion(
@@ -271,6 +292,59 @@ class SpeculativeFunction:
         """
         self._fallbacks += 1
         return self._run_imperatively(args, kwargs)
+
+    # ------------------------------------------------------- function regions
+
+    def _make_root(self, function: types.FunctionType) -> SpeculativeFunction:
+        options = replace(self.options, name=None, strict=False)
+        return SpeculativeFunction(function, options, roots=self._roots)
+
+    def _regions_for(self, args: tuple[Any, ...]) -> Roots | None:
+        """The regions that a recording may know; a recursion of our own is answered by us."""
+        if self._is_due is not None or self._compile is not None:
+            return None
+        module = self._module()
+        if module is not None:
+            self._roots.own(Callee.of(type(module).forward, (module,)), self, 1)
+        elif self._is_top and isinstance(self.original, types.FunctionType):
+            self._roots.own(Callee.of(self.original, args), self, 0)
+        return self._roots
+
+    def _learn_recursion(self, site: Site | None) -> None:
+        """What broke was decided inside a recursion that was inlined: its calls stay calls."""
+        if site is None:
+            return
+        recursions = [c.program.recursions for c in self._cache.entries]
+        walked = [r for r in recursions if any(callee.is_at(site) for callee in r)]
+        promoted = self._roots.promote(callee for r in walked for callee in r)
+        if not promoted:
+            return
+        self._cache.keep(lambda conversion: not conversion.program.recursions)
+        for root in promoted:
+            assert isinstance(root, SpeculativeFunction)
+            root._become_region(self._relaxed)
+
+    def _become_region(self, relaxed: frozenset[str]) -> None:
+        """Drop the graphs that no replay can enter; numbers that vary do so at each level."""
+        self._cache.keep(lambda conversion: conversion.emitted.enter is not None)
+        fields = {path.rpartition(".")[2] for path in relaxed if "." in path}
+        levels = range(self.original.__code__.co_argcount)  # type: ignore[attr-defined]  # a function
+        self._relaxed |= {f"args[{level}].{field}" for level in levels for field in fields}
+
+    def _called_off(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A region lacks a graph: nothing has happened yet; run imperatively and record it."""
+        self._misses += 1
+        self._fallbacks += 1
+        with rerunning() as is_outermost:
+            if is_outermost and not self._region_credit.take(self._cache.hits):
+                self._refuse_regions()
+            return self._run_imperatively(args, kwargs)
+
+    def _refuse_regions(self) -> None:
+        found = "a recursive function needs a graph that it lacks in more than one call of five"
+        self._note(Reason(Code.MEGAMORPHIC, found))
+        self._roots.refuse_all()
+        self._cache.keep(lambda conversion: not conversion.program.calls_regions)
 
     def _assertion_failed(self, operation: Operation) -> None:
         self._failures += 1
@@ -352,6 +426,8 @@ class SpeculativeFunction:
         if read is not None and read.kind is ReadKind.IS:
             relaxed.append(read)
         self._relaxed |= {str(one.source) for one in relaxed}
+        if read is not None:
+            self._learn_recursion(read.site)
 
     def code(self) -> str:
         """Return the generated source of the newest graph, `""` before the first."""
@@ -362,7 +438,10 @@ class SpeculativeFunction:
         with self._lock:
             self._cache.clear()
             self._policy.forget()
+            self._region_credit = RegionCredit()
             self.reasons = ()
+        if self._is_top:
+            self._roots.forget()
 
     # ----------------------------------------------------------------- object
 

@@ -39,7 +39,7 @@ class Transaction:
 
 def is_assertion(operation: Operation) -> bool:
     """Whether a replay compares something after the operation."""
-    return operation.kind in (OperationKind.ASSERT, OperationKind.SHAPE)
+    return operation.kind in (OperationKind.ASSERT, OperationKind.SHAPE, OperationKind.CALL)
 
 
 def plan_transaction(

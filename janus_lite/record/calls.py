@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from janus_lite.errors import Code
-from janus_lite.record import attributes, containers, host
+from janus_lite.record import attributes, containers, host, subcalls
 from janus_lite.record.contracts import (
     DENIED_METHODS,
     HOST_EFFECTS,
@@ -128,6 +128,25 @@ def _call_function(
         args, kwargs = host.plain_arguments(session, function, args, kwargs)
     if function in HOST_EFFECTS:
         return _host_effect(session, function, args, kwargs)
+    if session.regions is None or not subcalls.is_candidate(session, function):
+        return _run_twin(session, function, args, kwargs)
+    callee = subcalls.Callee.of(function, args)
+    region = session.regions.find(callee) if session.active else None
+    if region is not None:
+        return subcalls.call(session, callee, region, args, kwargs)
+    if callee in session.active:
+        cycle = session.active[session.active.index(callee) :]
+        session.recursions.update(dict.fromkeys(cycle))
+    session.active.append(callee)
+    try:
+        return _run_twin(session, function, args, kwargs)
+    finally:
+        session.active.pop()
+
+
+def _run_twin(
+    session: Session, function: types.FunctionType, args: Arguments, kwargs: Keywords
+) -> Any:
     twin = session.twin_for(function)
     return function(*args, **kwargs) if twin is None else twin(*args, **kwargs)
 

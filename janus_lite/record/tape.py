@@ -25,7 +25,7 @@ from janus_lite.record.kinds import is_a
 from janus_lite.record.scalars import NUMBERS, Numbers, is_made, is_symbolic, plain, rebuilt
 from janus_lite.record.source import Made, Source
 from janus_lite.record.torch_table import Treatment
-from janus_lite.record.trace import Input, Operation, OperationKind, Ref, TensorMeta
+from janus_lite.record.trace import Answer, Input, Operation, OperationKind, Ref, TensorMeta
 from janus_lite.torch_internals import TorchDispatchMode, TorchFunctionMode, is_plain, without_modes
 
 _NORM_TRAINING = 5  # position of `training` in the operators that update running statistics
@@ -62,6 +62,7 @@ class Tape:
         self._input_sources: dict[int, Source] = {}
         self._outside_storages: dict[int, list[Ref]] = {}
         self._values = 0
+        self._answered: set[Ref] = set()
         self._written: dict[Ref, None] = {}
         self._generators: dict[torch.Generator, None] = {}
         self._forget_facts()
@@ -83,6 +84,8 @@ class Tape:
     def add_input(self, tensor: torch.Tensor, source: Source) -> None:
         """Register an outside tensor."""
         if id(tensor) in self._live:
+            if self.is_answered(tensor):
+                self._stop(Code.RECURSION, f"a recursive call gave the tensor of {source}")
             return  # made in this run and read back through a fresh object
         with without_modes():
             if not is_plain(tensor):
@@ -243,6 +246,55 @@ class Tape:
             self.depth -= 1
             self.is_unrecorded = was_unrecorded
 
+    # ------------------------------------------------------- function regions
+
+    def answered(self, tensor: torch.Tensor) -> Ref:
+        """Register a tensor that a function region gave; its bytes may be the outside's."""
+        ref = self._new(tensor)
+        self._answered.add(ref)
+        if is_plain(tensor):
+            with without_modes():
+                storage = tensor.untyped_storage()._cdata
+            self._outside_storages.setdefault(storage, []).append(ref)
+        else:
+            what = f"a function region gave a {type(tensor).__name__}, {tensor.layout}"
+            self._stop(Code.UNSUPPORTED_TENSOR, what)
+        return ref
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether function regions have given tensors."""
+        return bool(self._answered)
+
+    def is_answered(self, value: object) -> bool:
+        """Whether a function region gave the tensor: a replay knows nothing of its identity."""
+        return bool(self._answered) and self.ref_of(value) in self._answered  # type: ignore[arg-type]  # anything has an id
+
+    def call_region(
+        self,
+        region: Callable[..., object],
+        operands: tuple[object, ...],
+        answer: Answer,
+        result: object,
+    ) -> None:
+        """Record the call of a function region that has just been made."""
+        if self.is_stopped:
+            return
+        operation = Operation(
+            region,
+            operands,
+            {},
+            answer.fresh,
+            OperationKind.CALL,
+            answer,
+            is_guarded=self.try_depth > 0,
+            site=self._site(),
+            module=self._module(),
+        )
+        self.operations.append(operation)
+        if self.observe is not None:
+            self._show(operation, result)
+
     # ---------------------------------------------------------------- numbers
 
     def number(self, result: Any) -> Any:
@@ -312,7 +364,7 @@ class Tape:
         if is_symbolic(value):
             return Ref(value.source.index) if is_made(value) else self._numbers.use(value)
         if is_a(value, list | tuple | dict | slice):
-            self._snapshot(rebuilt(value, plain))
+            self._snapshot(_without_numbers(rebuilt(value, plain)))
         return self._encode_parts(value)
 
     def _encode_parts(self, value: Any) -> object:
@@ -454,6 +506,14 @@ def _is_host_value(result: Any) -> bool:
 def _frozen(result: Any) -> object:
     """A copy that the program cannot change afterwards."""
     return [_frozen(r) for r in result] if is_a(result, list) else result
+
+
+def _without_numbers(value: Any) -> Any:
+    """A list with plain numbers in place of varying ones; the same object where there are none."""
+    if type(value) is not list:
+        return plain(value)
+    parts = [_without_numbers(part) for part in value]
+    return value if all(map(operator.is_, parts, value)) else parts
 
 
 def _shapes(result: Any) -> tuple[object, ...]:

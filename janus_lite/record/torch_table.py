@@ -57,7 +57,7 @@ _ELEMENTWISE: frozenset[str] = frozenset(
     add sub subtract rsub mul multiply div divide true_divide floor_divide remainder fmod pow
     float_power lerp addcmul addcdiv clamp clip clamp_min clamp_max eq ne lt le gt ge not_equal less
     less_equal greater greater_equal fill masked_fill where leaky_relu elu celu softplus threshold
-    hardtanh select select_scatter full_like __getitem__ __setitem__
+    hardtanh select select_scatter full_like tensor as_tensor __getitem__ __setitem__
     __add__ __sub__ __mul__ __truediv__ __div__ __floordiv__ __mod__ __pow__ __radd__ __rsub__
     __rmul__ __rtruediv__ __rfloordiv__ __rmod__ __rpow__ __rdiv__ __iadd__ __isub__ __imul__
     __itruediv__ __idiv__ __ifloordiv__ __imod__ __ipow__ __eq__ __ne__ __lt__ __le__ __gt__ __ge__

@@ -118,6 +118,7 @@ class OperationKind(Enum):
     ASSERT = auto()  # its host value decided what the program did: compared on replay
     NUMBER = auto()  # gives a Python number that later operations use
     SHAPE = auto()  # data decides its output's shape: the shape is compared on replay
+    CALL = auto()  # enters a function region: what it gives is compared with the recorded kind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -131,7 +132,7 @@ class Operation:
         kwargs: keyword arguments, likewise.
         output: the result's structure with `Ref`s for tensors, `None` for no result.
         kind: see `OperationKind`.
-        expected: the host value (`ASSERT`) or the output's shapes (`SHAPE`).
+        expected: the host value (`ASSERT`), the output's shapes (`SHAPE`), an `Answer` (`CALL`).
         written: outside tensors whose bytes it changed.
         mutates: it changed some tensor in place.
         is_undoable: what it changed can be put back: bytes, but no autograd history.
@@ -161,6 +162,30 @@ class Operation:
     layout: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """A container of graph values that a call gave: exact class, keys of a dict, parts."""
+
+    cls: type
+    keys: tuple[str, ...] | None
+    parts: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Answer:
+    """What a function region gave.
+
+    Attributes:
+        structure: `Nested` containers of `Ref`s and `None`.
+        fresh: tensors that the caller had not known before, in order.
+        examples: those tensors; cleared when the trace is converted.
+    """
+
+    structure: object
+    fresh: tuple[Ref, ...]
+    examples: list[torch.Tensor]
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Trace:
     """Everything one recorded run showed.
@@ -172,6 +197,7 @@ class Trace:
         output: plan that rebuilds the return value.
         effects: stores into outside objects and host calls, planned, in program order.
         numbers: sources of varying numbers that operations, effects and output use.
+        recursions: the callees that called themselves and were inlined (`subcalls.Callee`).
         reason: why the run cannot be replayed, `None` when it can.
         seconds: how long the run took.
     """
@@ -182,6 +208,7 @@ class Trace:
     output: object = None
     effects: tuple[Effect, ...] = ()
     numbers: tuple[Source, ...] = ()
+    recursions: tuple[object, ...] = ()
     reason: Reason | None = None
     seconds: float = 0.0
     examples: tuple[torch.Tensor, ...] = field(default=(), repr=False)

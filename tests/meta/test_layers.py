@@ -20,11 +20,11 @@ ORDER = {
         record record.kinds record.source record.scalars record.effects record.trace
         record.contracts record.torch_table record.instrument record.audit record.stack record.heap
         record.tape record.session record.text record.attributes record.outputs record.host
-        record.containers record.calls record.syntax record.hooks record.recorder
+        record.containers record.subcalls record.calls record.syntax record.hooks record.recorder
         program program.assumptions program.effects program.views program.generalize
         runtime runtime.fingerprint runtime.ambient runtime.guards runtime.checks
-        runtime.heap_check runtime.rebuild runtime.commit runtime.undo runtime.emit runtime.backends
-        runtime.cache runtime.policy runtime.verify
+        runtime.heap_check runtime.rebuild runtime.commit runtime.undo runtime.subcalls runtime.emit runtime.backends
+        runtime.cache runtime.roots runtime.policy runtime.verify
         report function api
     """,
     "nimble_lite": """

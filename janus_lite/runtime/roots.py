@@ -1,0 +1,177 @@
+"""Functions below a speculated one that have graphs of their own: its speculation roots.
+
+A root is either entered by a replay (a function region, see Note [Function regions]) or called by
+code that runs imperatively. Roots are found by function and, for methods of modules, by module.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from types import FunctionType
+from typing import Any, Protocol
+
+from janus_lite.record.subcalls import Callee
+from janus_lite.runtime.cache import Conversion
+from janus_lite.runtime.emit import CALLED_OFF, MISS, Emitted, Leave
+
+MOST_ROOTS = 64  # the one that was made first goes first
+Arguments = tuple[Any, ...]
+Keywords = dict[str, Any]
+
+
+class Root(Protocol):
+    """A speculated function, as its roots see it."""
+
+    name: str
+
+    @property
+    def conversions(self) -> tuple[Conversion, ...]:
+        """Its graphs."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call it."""
+
+
+class FunctionRegion:
+    """What an operation of kind `CALL` calls.
+
+    Args:
+        root: whose graphs are entered.
+        skipped: leading arguments that the root does without: the module of its own.
+    """
+
+    def __init__(self, root: Root, skipped: int) -> None:
+        self.__name__ = root.name
+        self.root = root
+        self._skipped = skipped
+
+    def run(self, args: Arguments, kwargs: Keywords) -> Any:
+        """Call the root for real, as a recording does."""
+        return self.root(*args[self._skipped :], **kwargs)
+
+    def __call__(self, args: Arguments, kwargs: Keywords, token: object) -> Any:  # hot
+        """Replay the first graph that fits; `CALLED_OFF` where none does, or one raises."""
+        if self._skipped:
+            args = args[self._skipped :]
+        for conversion in self.root.conversions:
+            enter = conversion.emitted.enter
+            if enter is not None:
+                result = enter(args, kwargs, token)
+                if type(result) is not Leave:
+                    conversion.count_hit()
+                    return result
+                if result.has_raised or result.is_called_off:
+                    return CALLED_OFF
+        return CALLED_OFF
+
+
+class Roots:
+    """The roots below one speculated function; also what its recordings know as regions.
+
+    Args:
+        make: makes a root of a function.
+    """
+
+    def __init__(self, make: Callable[[FunctionType], Root]) -> None:
+        self._make = make
+        self._lock = threading.Lock()
+        self._roots: dict[Callee, Root] = {}
+        self._own: dict[Callee, FunctionRegion] = {}
+        self._regions: dict[Callee, FunctionRegion] = {}
+        self._refused: set[Callee] = set()
+
+    @property
+    def children(self) -> tuple[Root, ...]:
+        """The roots, in the order in which they were made."""
+        return tuple(self._roots.values())
+
+    def forget(self) -> None:
+        """Drop all roots."""
+        with self._lock:
+            self._roots.clear()
+            self._regions.clear()
+            self._refused.clear()
+
+    def root(self, callee: Callee) -> Root:
+        """The root of a callee, made on first sight."""
+        with self._lock:
+            found = self._roots.get(callee)
+            if found is None:
+                found = self._make(callee.function)
+                if len(self._roots) >= MOST_ROOTS:
+                    self._drop(next(iter(self._roots)))
+                self._roots[callee] = found
+            return found
+
+    def _drop(self, callee: Callee) -> None:
+        del self._roots[callee]
+        self._regions.pop(callee, None)
+
+    # ------------------------------------------------------- function regions
+
+    def own(self, callee: Callee, root: Root, skipped: int) -> None:
+        """Let a callee be answered by `root`, which was there before."""
+        self._own[callee] = FunctionRegion(root, skipped)
+
+    def find(self, callee: Callee) -> FunctionRegion | None:
+        """The callee's region, `None` where its calls are inlined."""
+        return self._regions.get(callee)
+
+    def is_region(self, root: Root) -> bool:
+        """Whether calls in graphs enter the graphs of `root`."""
+        return any(region.root is root for region in tuple(self._regions.values()))
+
+    def promote(self, callees: Iterable[Callee]) -> tuple[Root, ...]:
+        """Let the calls of recursive functions stay calls; return the roots that answer them."""
+        made = []
+        for callee in callees:
+            if callee in self._refused or callee in self._regions:
+                continue
+            region = self._own.get(callee) or FunctionRegion(self.root(callee), 0)
+            self._regions[callee] = region
+            made.append(region.root)
+        return tuple(made)
+
+    def refuse(self, callee: Callee) -> None:
+        """Inline a callee's calls from now on."""
+        self._refused.add(callee)
+        self._regions.pop(callee, None)
+
+    def refuse_all(self) -> None:
+        """Inline all calls from now on."""
+        for callee in tuple(self._regions):
+            self.refuse(callee)
+
+
+class _Rerun(threading.local):
+    depth = 0
+
+
+_rerun = _Rerun()
+
+
+@contextlib.contextmanager
+def rerunning() -> Iterator[bool]:
+    """Run a call that was called off: what is new in it is recorded, the rest is not retried.
+
+    Yields:
+        Whether this is the outermost such call.
+    """
+    _rerun.depth += 1
+    try:
+        yield _rerun.depth == 1
+    finally:
+        _rerun.depth -= 1
+
+
+def outermost(emitted: Emitted) -> Callable[[Arguments, Keywords], Any]:
+    """The `call` of a graph that enters regions: while a call is rerun, it is not retried."""
+
+    def call(args: Arguments, kwargs: Keywords) -> Any:
+        if _rerun.depth:
+            return MISS if emitted.check(args, kwargs) is MISS else CALLED_OFF
+        return emitted.call(args, kwargs)
+
+    return call

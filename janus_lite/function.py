@@ -17,7 +17,7 @@ import threading
 import time
 import types
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ import torch
 
 from janus_lite import config, stances
 from janus_lite.errors import BackendError, Code, ConversionError, MissError, Reason, Site
+from janus_lite.program.assumptions import varying_fields
 from janus_lite.program.generalize import Program, generalize
 from janus_lite.record import session
 from janus_lite.record.recorder import record
@@ -37,6 +38,7 @@ from janus_lite.runtime import backends
 from janus_lite.runtime.ambient import modes_are_off
 from janus_lite.runtime.cache import Conversion, ConversionCache
 from janus_lite.runtime.checks import Call, Difference, broken_numbers, first_difference
+from janus_lite.runtime.descent import Descent
 from janus_lite.runtime.emit import Emitted, Leave, emit
 from janus_lite.runtime.policy import Policy, RegionCredit
 from janus_lite.runtime.roots import Roots, outermost, rerunning
@@ -81,7 +83,7 @@ class SpeculativeFunction:
         self._owner = None if owner is None else weakref.ref(owner)
         self._compile = backends.lookup(options.backend)
         self._is_due = schedule(options.verify)
-        self._cache = ConversionCache(options.max_graphs)
+        self.cache = ConversionCache(options.max_graphs)
         self._policy = Policy(options.warmup, config.current().patience)
         self._lock = threading.Lock()
         self._misses = self._recorded = self._converted = 0
@@ -95,6 +97,7 @@ class SpeculativeFunction:
         self._is_top = roots is None
         self._roots = Roots(self._make_root) if roots is None else roots
         self._region_credit = RegionCredit()
+        self._rerun: Descent | None = None
         qualname = getattr(self.original, "__qualname__", type(function).__name__)
         self.name: str = options.name or str(qualname)
 
@@ -102,7 +105,7 @@ class SpeculativeFunction:
         """Replay the first cached graph whose guards hold; else run imperatively."""
         failed = None
         if not (config.is_disabled or (stances.depth and stances.current() == "force_eager")):
-            for conversion in self._cache.entries:
+            for conversion in self.cache.entries:
                 result = conversion.emitted.call(args, kwargs)
                 if type(result) is not Leave:
                     conversion.count_hit()
@@ -157,7 +160,7 @@ class SpeculativeFunction:
                 if self._may_record():
                     if failed is not None:
                         self._learn_recursion(failed.site)
-                    elif self._cache.entries:
+                    elif self.cache.entries:
                         self._learn_from_miss(args, kwargs)
                     return self._record(args, kwargs)
             finally:
@@ -172,7 +175,7 @@ class SpeculativeFunction:
             self._note(Reason(Code.AMBIENT_STATE, "a torch mode, compiler or tracer is active"))
             return False
         reason = self.reasons[-1] if self.reasons else None
-        if not self._policy.wants_recording(self._cache.hits, reason):
+        if not self._policy.wants_recording(self.cache.hits, reason):
             if self._policy.verdict is not None:
                 self._note(self._policy.verdict)
                 self._drop_unused()
@@ -181,7 +184,7 @@ class SpeculativeFunction:
 
     def _drop_unused(self) -> None:
         """Graphs that never hit would only cost their guards."""
-        self._cache.keep(lambda conversion: conversion.hits > 0)
+        self.cache.keep(lambda conversion: conversion.hits > 0)
 
     def _record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         self._recorded += 1
@@ -189,6 +192,8 @@ class SpeculativeFunction:
         regions = self._regions_for(args)
         module, relaxed = self._module(), self._relaxed
         result, trace = record(self.original, args, kwargs, module, relaxed, regions=regions)
+        if trace.walks_objects and self._promote(trace.recursions, varying_fields(trace.reads)):
+            return result  # the next recording keeps the recursive calls
         failure = self._convert(trace, len(args), tuple(kwargs), global_state.check)
         if failure is not None:
             self._policy.note_failure()
@@ -235,7 +240,7 @@ class SpeculativeFunction:
             record_seconds=trace.seconds,
             convert_seconds=time.perf_counter() - started,
         )
-        self._cache.add(conversion)
+        self.cache.add(conversion)
         self._converted += 1
         _log.info("%s: converted, %d operations", self.name, len(program.operations))
         _log.debug("%s", emitted.source)
@@ -259,7 +264,7 @@ class SpeculativeFunction:
 
     def _found_unequal(self, verifier: Verifier, reason: Reason) -> None:
         """A shadow run differed: the graph goes; the imperative result stands."""
-        self._cache.keep(lambda conversion: conversion.emitted.call is not verifier)
+        self.cache.keep(lambda conversion: conversion.emitted.call is not verifier)
         self._note(reason)
         if self.options.strict:
             raise ConversionError(reason)
@@ -314,20 +319,29 @@ class SpeculativeFunction:
         """What broke was decided inside a recursion that was inlined: its calls stay calls."""
         if site is None:
             return
-        recursions = [c.program.recursions for c in self._cache.entries]
+        recursions = [c.program.recursions for c in self.cache.entries]
         walked = [r for r in recursions if any(callee.is_at(site) for callee in r)]
-        promoted = self._roots.promote(callee for r in walked for callee in r)
-        if not promoted:
-            return
-        self._cache.keep(lambda conversion: not conversion.program.recursions)
+        fields = {path.rpartition(".")[2] for path in self._relaxed if "." in path}
+        self._promote((callee for r in walked for callee in r), fields)
+
+    def _promote(self, callees: Iterable[Callee], fields: Iterable[str]) -> bool:
+        """Let the calls of recursive functions stay calls; whether any did not so far.
+
+        Args:
+            callees: the functions.
+            fields: attributes of what they walk that hold numbers which differ.
+        """
+        promoted = self._roots.promote(callees)
+        if promoted:
+            self.cache.keep(lambda conversion: not conversion.program.recursions)
         for root in promoted:
             assert isinstance(root, SpeculativeFunction)
-            root._become_region(self._relaxed)
+            root._become_region(fields)
+        return bool(promoted)
 
-    def _become_region(self, relaxed: frozenset[str]) -> None:
-        """Drop the graphs that no replay can enter; numbers that vary do so at each level."""
-        self._cache.keep(lambda conversion: conversion.emitted.enter is not None)
-        fields = {path.rpartition(".")[2] for path in relaxed if "." in path}
+    def _become_region(self, fields: Iterable[str]) -> None:
+        """Drop the graphs that no replay can enter; numbers that differ do so at each level."""
+        self.cache.keep(lambda conversion: conversion.emitted.enter is not None)
         levels = range(self.original.__code__.co_argcount)  # type: ignore[attr-defined]  # a function
         self._relaxed |= {f"args[{level}].{field}" for level in levels for field in fields}
 
@@ -336,15 +350,33 @@ class SpeculativeFunction:
         self._misses += 1
         self._fallbacks += 1
         with rerunning() as is_outermost:
-            if is_outermost and not self._region_credit.take(self._cache.hits):
+            if is_outermost and not self._region_credit.take(self.cache.hits):
                 self._refuse_regions()
-            return self._run_imperatively(args, kwargs)
+            return self._run_routed(args, kwargs)
+
+    def _run_routed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run imperatively; calls of function regions go to their roots."""
+        function, args = self._plain_call(args)
+        if not isinstance(function, types.FunctionType):
+            return function(*args, **kwargs)
+        if self._rerun is None or self._rerun.function is not function:
+            self._rerun = Descent(function, self._roots.find, is_scouting=False)
+        return self._rerun.run(args, kwargs)
+
+    def _plain_call(self, args: tuple[Any, ...]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+        """The function behind the original, and all its positional arguments."""
+        module = self._module()
+        if module is not None:
+            return type(module).forward, (module, *args)
+        if isinstance(self.original, types.MethodType):
+            return self.original.__func__, (self.original.__self__, *args)
+        return self.original, args
 
     def _refuse_regions(self) -> None:
         found = "a recursive function needs a graph that it lacks in more than one call of five"
         self._note(Reason(Code.MEGAMORPHIC, found))
         self._roots.refuse_all()
-        self._cache.keep(lambda conversion: not conversion.program.calls_regions)
+        self.cache.keep(lambda conversion: not conversion.program.calls_regions)
 
     def _assertion_failed(self, operation: Operation) -> None:
         self._failures += 1
@@ -369,12 +401,12 @@ class SpeculativeFunction:
     @property
     def conversions(self) -> tuple[Conversion, ...]:
         """The cached graphs, newest first."""
-        return self._cache.entries
+        return self.cache.entries
 
     @property
     def stats(self) -> Stats:
         """Counters so far."""
-        hits = self._cache.hits
+        hits = self.cache.hits
         return Stats(
             calls=hits + self._misses,
             recorded=self._recorded,
@@ -391,7 +423,7 @@ class SpeculativeFunction:
             name=self.name,
             backend=self.backend_name,
             stats=self.stats,
-            graphs=tuple(map(describe_graph, self._cache.entries)),
+            graphs=tuple(map(describe_graph, self.cache.entries)),
             reasons=tuple(map(describe_reason, self.reasons)),
             last_miss=self.last_miss,
         )
@@ -403,13 +435,13 @@ class SpeculativeFunction:
             args: positional arguments of the call.
             kwargs: its keyword arguments.
         """
-        if not self._cache.entries:
+        if not self.cache.entries:
             return "nothing is converted yet"
         return self._nearest(Call(args, kwargs or {}))[0].text
 
     def _nearest(self, call: Call) -> tuple[Difference, Program]:
         """The graph of which most assumptions hold, and the first that does not."""
-        programs = [conversion.program for conversion in self._cache.entries]
+        programs = [conversion.program for conversion in self.cache.entries]
         differences = [(first_difference(program, call), program) for program in programs]
         return max(differences, key=lambda pair: pair[0].held)
 
@@ -431,12 +463,12 @@ class SpeculativeFunction:
 
     def code(self) -> str:
         """Return the generated source of the newest graph, `""` before the first."""
-        return self._cache.entries[0].emitted.source if self._cache.entries else ""
+        return self.cache.entries[0].emitted.source if self.cache.entries else ""
 
     def reset(self) -> None:
         """Drop all graphs and counters of patience; the next call records again."""
         with self._lock:
-            self._cache.clear()
+            self.cache.clear()
             self._policy.forget()
             self._region_credit = RegionCredit()
             self.reasons = ()
@@ -446,7 +478,7 @@ class SpeculativeFunction:
     # ----------------------------------------------------------------- object
 
     def __repr__(self) -> str:
-        return f"<speculated {self.name}: {len(self._cache.entries)} graphs>"
+        return f"<speculated {self.name}: {len(self.cache.entries)} graphs>"
 
     def __deepcopy__(self, memo: dict[int, Any]) -> SpeculativeFunction:
         module = self._module()

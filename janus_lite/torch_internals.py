@@ -8,6 +8,7 @@ from types import BuiltinFunctionType
 from typing import Any
 
 import torch
+from torch.nn.modules import module as _modules
 from torch.overrides import TorchFunctionMode
 from torch.overrides import _pop_mode_temporarily as _pop_function_mode
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -24,6 +25,7 @@ __all__ = [
     "is_tracing",
     "is_transforming",
     "modes_popped",
+    "module_hook_tables",
     "set_versions",
     "tensor_guard",
     "without_modes",
@@ -56,6 +58,24 @@ set_versions = _C._autograd._unsafe_set_version_counter
 def is_transforming() -> bool:
     """Whether a `torch.func` transform (vmap, grad, ...) is running."""
     return _peek_transform is not None and _peek_transform() is not None
+
+
+def module_hook_tables(module: torch.nn.Module) -> tuple[Any, ...]:
+    """Everything that makes `module(...)` more than `module.forward(...)`; each empty if it is not.
+
+    These are the tables that `Module.__call__` itself looks at, and whether a tracer is active.
+    """
+    return (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+        _modules._global_forward_hooks,
+        _modules._global_forward_pre_hooks,
+        _modules._global_backward_hooks,
+        _modules._global_backward_pre_hooks,
+        _C._get_tracing_state(),
+    )
 
 
 @contextlib.contextmanager

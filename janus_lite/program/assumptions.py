@@ -6,6 +6,7 @@ pinned objects. The second tier can be skipped when nothing it depends on has ch
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -53,6 +54,16 @@ def _depends_on_call(read: Read) -> bool:
         assert isinstance(read.key, Source)
         return not (read.source.is_pinned and read.key.is_pinned)
     return not read.source.is_pinned
+
+
+def varying_fields(reads: Iterable[Read]) -> set[str]:
+    """Attributes that held different numbers in different objects, in one run over a structure."""
+    values: defaultdict[str, set[object]] = defaultdict(set)
+    for read in reads:
+        is_number = read.kind is ReadKind.EQUALS and type(read.expected) in (int, float)
+        if is_number and not read.source.is_pinned:
+            values[str(read.source).rpartition(".")[2]].add(read.expected)
+    return {field for field, seen in values.items() if len(seen) > 1}
 
 
 def describe(read: Read) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from janus_lite.errors import Reason
 from janus_lite.program.assumptions import AssumptionSet, assume
@@ -45,7 +46,7 @@ class Program:
     changes_ambient: bool
     calls_regions: bool
     is_enterable: bool
-    recursions: tuple[object, ...]
+    recursions: tuple[Any, ...]
 
 
 def generalize(trace: Trace, positional: int, keywords: tuple[str, ...]) -> Program | Reason:

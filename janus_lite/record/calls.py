@@ -137,6 +137,7 @@ def _call_function(
     if callee in session.active:
         cycle = session.active[session.active.index(callee) :]
         session.recursions.update(dict.fromkeys(cycle))
+        session.walks_objects |= subcalls.walks_objects(session, args)
     session.active.append(callee)
     try:
         return _run_twin(session, function, args, kwargs)

@@ -125,6 +125,7 @@ def _finish(session: Session, result: object, seconds: float) -> Trace:
         effects=effects,
         numbers=session.numbers.used,
         recursions=tuple(session.recursions),
+        walks_objects=session.walks_objects,
         reason=session.reason,
         seconds=seconds,
         examples=tuple(tape.examples),

@@ -74,6 +74,7 @@ class Session:
         open_variables: context variables that the run has set and not reset yet.
         active: the functions that may recurse and are running, outermost first.
         recursions: those that were called again and inlined.
+        walks_objects: they were called on objects of the user's classes, parts of the arguments.
     """
 
     def __init__(
@@ -97,6 +98,7 @@ class Session:
         self.regions = regions
         self.active: list[Any] = []
         self.recursions: dict[Any, None] = {}
+        self.walks_objects = False
         self._own_work = 0
         self.reason: Reason | None = None
         self.is_stopped = False

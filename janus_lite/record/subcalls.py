@@ -25,7 +25,7 @@ import torch
 from janus_lite.errors import Code, Site
 from janus_lite.record.audit import is_library_file
 from janus_lite.record.effects import Store
-from janus_lite.record.heap import SCALARS
+from janus_lite.record.heap import SCALARS, is_mutable_class
 from janus_lite.record.kinds import is_a
 from janus_lite.record.outputs import is_atom
 from janus_lite.record.scalars import is_made, is_symbolic, plain, rebuilt
@@ -86,6 +86,12 @@ def is_candidate(session: Session, function: types.FunctionType) -> bool:
     code = function.__code__
     is_plain = not code.co_flags & _NO_FRAME_OF_ITS_OWN and not is_library_file(code.co_filename)
     return is_plain and not session.is_fresh_function(function)
+
+
+def walks_objects(session: Session, args: tuple[Any, ...]) -> bool:
+    """Whether a part of the arguments is walked that is an object of the user's classes."""
+    sources = [(session.heap.source_of(a), type(a)) for a in args]
+    return any(s is not None and not s.is_pinned and is_mutable_class(c) for s, c in sources)
 
 
 def call(

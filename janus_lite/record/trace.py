@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from enum import Enum, auto
+from typing import Any
 
 import torch
 
@@ -198,6 +199,7 @@ class Trace:
         effects: stores into outside objects and host calls, planned, in program order.
         numbers: sources of varying numbers that operations, effects and output use.
         recursions: the callees that called themselves and were inlined (`subcalls.Callee`).
+        walks_objects: they were called on objects of the user's classes, parts of the arguments.
         reason: why the run cannot be replayed, `None` when it can.
         seconds: how long the run took.
     """
@@ -208,7 +210,8 @@ class Trace:
     output: object = None
     effects: tuple[Effect, ...] = ()
     numbers: tuple[Source, ...] = ()
-    recursions: tuple[object, ...] = ()
+    recursions: tuple[Any, ...] = ()
+    walks_objects: bool = False
     reason: Reason | None = None
     seconds: float = 0.0
     examples: tuple[torch.Tensor, ...] = field(default=(), repr=False)

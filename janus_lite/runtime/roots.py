@@ -13,7 +13,7 @@ from types import FunctionType
 from typing import Any, Protocol
 
 from janus_lite.record.subcalls import Callee
-from janus_lite.runtime.cache import Conversion
+from janus_lite.runtime.cache import ConversionCache
 from janus_lite.runtime.emit import CALLED_OFF, MISS, Emitted, Leave
 
 MOST_ROOTS = 64  # the one that was made first goes first
@@ -25,17 +25,14 @@ class Root(Protocol):
     """A speculated function, as its roots see it."""
 
     name: str
-
-    @property
-    def conversions(self) -> tuple[Conversion, ...]:
-        """Its graphs."""
+    cache: ConversionCache
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call it."""
 
 
-class FunctionRegion:
-    """What an operation of kind `CALL` calls.
+class Entry:
+    """A root as others call it: with all positional arguments, or by an operation of kind `CALL`.
 
     Args:
         root: whose graphs are entered.
@@ -45,17 +42,18 @@ class FunctionRegion:
     def __init__(self, root: Root, skipped: int) -> None:
         self.__name__ = root.name
         self.root = root
+        self._cache = root.cache
         self._skipped = skipped
 
     def run(self, args: Arguments, kwargs: Keywords) -> Any:
-        """Call the root for real, as a recording does."""
+        """Call the root for real."""
         return self.root(*args[self._skipped :], **kwargs)
 
     def __call__(self, args: Arguments, kwargs: Keywords, token: object) -> Any:  # hot
         """Replay the first graph that fits; `CALLED_OFF` where none does, or one raises."""
         if self._skipped:
             args = args[self._skipped :]
-        for conversion in self.root.conversions:
+        for conversion in self._cache.entries:
             enter = conversion.emitted.enter
             if enter is not None:
                 result = enter(args, kwargs, token)
@@ -77,15 +75,15 @@ class Roots:
     def __init__(self, make: Callable[[FunctionType], Root]) -> None:
         self._make = make
         self._lock = threading.Lock()
-        self._roots: dict[Callee, Root] = {}
-        self._own: dict[Callee, FunctionRegion] = {}
-        self._regions: dict[Callee, FunctionRegion] = {}
+        self._roots: dict[Callee, Entry] = {}
+        self._own: dict[Callee, Entry] = {}
+        self._regions: dict[Callee, Entry] = {}
         self._refused: set[Callee] = set()
 
     @property
     def children(self) -> tuple[Root, ...]:
         """The roots, in the order in which they were made."""
-        return tuple(self._roots.values())
+        return tuple(entry.root for entry in tuple(self._roots.values()))
 
     def forget(self) -> None:
         """Drop all roots."""
@@ -94,16 +92,17 @@ class Roots:
             self._regions.clear()
             self._refused.clear()
 
-    def root(self, callee: Callee) -> Root:
+    def entry(self, callee: Callee) -> Entry:
         """The root of a callee, made on first sight."""
+        found = self._own.get(callee) or self._roots.get(callee)
+        if found is not None:
+            return found
         with self._lock:
-            found = self._roots.get(callee)
-            if found is None:
-                found = self._make(callee.function)
+            if callee not in self._roots:
                 if len(self._roots) >= MOST_ROOTS:
                     self._drop(next(iter(self._roots)))
-                self._roots[callee] = found
-            return found
+                self._roots[callee] = Entry(self._make(callee.function), 0)
+            return self._roots[callee]
 
     def _drop(self, callee: Callee) -> None:
         del self._roots[callee]
@@ -113,9 +112,9 @@ class Roots:
 
     def own(self, callee: Callee, root: Root, skipped: int) -> None:
         """Let a callee be answered by `root`, which was there before."""
-        self._own[callee] = FunctionRegion(root, skipped)
+        self._own[callee] = Entry(root, skipped)
 
-    def find(self, callee: Callee) -> FunctionRegion | None:
+    def find(self, callee: Callee) -> Entry | None:
         """The callee's region, `None` where its calls are inlined."""
         return self._regions.get(callee)
 
@@ -129,9 +128,8 @@ class Roots:
         for callee in callees:
             if callee in self._refused or callee in self._regions:
                 continue
-            region = self._own.get(callee) or FunctionRegion(self.root(callee), 0)
-            self._regions[callee] = region
-            made.append(region.root)
+            entry = self._regions[callee] = self.entry(callee)
+            made.append(entry.root)
         return tuple(made)
 
     def refuse(self, callee: Callee) -> None:

@@ -24,7 +24,7 @@ ORDER = {
         program program.assumptions program.effects program.views program.generalize
         runtime runtime.fingerprint runtime.ambient runtime.guards runtime.checks
         runtime.heap_check runtime.rebuild runtime.commit runtime.undo runtime.subcalls runtime.emit runtime.backends
-        runtime.cache runtime.roots runtime.policy runtime.verify
+        runtime.cache runtime.roots runtime.descent runtime.policy runtime.verify
         report function api
     """,
     "nimble_lite": """

@@ -21,6 +21,7 @@ class Config:
             (`JANUS_LITE_AUDIT=0` turns the net off).
         logs: log topics such as `"+function,record"`, read once at import (`JANUS_LITE_LOGS`).
         dump: folder that receives the generated source of each conversion (`JANUS_LITE_DUMP`).
+        profit: drop graphs that are no quicker than the function (`JANUS_LITE_PROFIT=0` keeps them).
         patience: recordings without a single hit after which a function stays imperative.
     """
 
@@ -28,6 +29,7 @@ class Config:
     audit: bool = True
     logs: str = ""
     dump: str = ""
+    profit: bool = True
     patience: int = 16
 
 
@@ -38,6 +40,7 @@ def _from_environment() -> Config:
         audit=read("JANUS_LITE_AUDIT", "1") not in {"", "0"},
         logs=read("JANUS_LITE_LOGS", ""),
         dump=read("JANUS_LITE_DUMP", ""),
+        profit=read("JANUS_LITE_PROFIT", "1") not in {"", "0"},
     )
 
 

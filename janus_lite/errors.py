@@ -36,6 +36,7 @@ class Code(Enum):
     AMBIENT_STATE = "JL0601"
     MEGAMORPHIC = "JL0602"
     BACKEND = "JL0604"
+    UNPROFITABLE = "JL0605"
     INTERNAL = "JL0901"
 
 
@@ -61,6 +62,7 @@ HINTS: dict[Code, str] = {
     Code.ESCAPING_OUTPUT: "return tensors, numbers, containers or plain objects",
     Code.AMBIENT_STATE: "call the function outside that mode",
     Code.MEGAMORPHIC: "make what varies a tensor, or raise max_graphs",
+    Code.UNPROFITABLE: "nothing to do: the function is quick enough as it is",
     Code.BACKEND: "use backend='eager', or fix the backend's own error",
     Code.INTERNAL: "please report it; the call itself ran imperatively and is right",
 }

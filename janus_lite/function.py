@@ -17,6 +17,7 @@ import threading
 import time
 import types
 import weakref
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -41,11 +42,17 @@ from janus_lite.runtime.checks import Call, Difference, broken_numbers, first_di
 from janus_lite.runtime.descent import Descent
 from janus_lite.runtime.emit import Emitted, Leave, emit
 from janus_lite.runtime.policy import Policy, RegionCredit
-from janus_lite.runtime.roots import Roots, outermost, rerunning
+from janus_lite.runtime.profit import Trial, Verdict
+from janus_lite.runtime.roots import Entry, Roots, outermost, rerunning
 from janus_lite.runtime.verify import Verifier, Watch, schedule
 from janus_lite.torch_internals import GLOBAL_STATE_GUARD, is_transforming
 
 _log = logging.getLogger(__name__)
+# Reasons that say nothing about the next call.
+_PASSING = frozenset({Code.OPERATION_RAISED, Code.AMBIENT_STATE, Code.BACKEND, Code.INTERNAL})
+# A decision that fails so often, and in more than one call of five, costs more than a graph saves.
+_MOST_FAILURES = 6
+_CALLS_PER_FAILURE = 5
 _dumped = itertools.count(1)
 
 
@@ -98,6 +105,10 @@ class SpeculativeFunction:
         self._roots = Roots(self._make_root) if roots is None else roots
         self._region_credit = RegionCredit()
         self._rerun: Descent | None = None
+        self._descent: Descent | None = None
+        self._plain: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None = None
+        self._failed_at: Counter[Site | None] = Counter()
+        self._trial_runs = 0
         qualname = getattr(self.original, "__qualname__", type(function).__name__)
         self.name: str = options.name or str(qualname)
 
@@ -150,6 +161,9 @@ class SpeculativeFunction:
         self._misses += 1
         if failed is not None:
             self._assertion_failed(failed)
+        elif self._plain is not None and not (stances.depth or config.is_disabled):
+            self._fallbacks += 1
+            return self._plain(args, kwargs)
         stance = stances.current()
         if stance == "fail_on_miss" and not config.is_disabled:
             raise MissError(f"{self.name}: {self.explain_miss(args, kwargs)}")
@@ -166,10 +180,12 @@ class SpeculativeFunction:
             finally:
                 self._lock.release()
         self._fallbacks += 1
+        if is_allowed and self._plain is not None:
+            return self._plain(args, kwargs)
         return self._run_imperatively(args, kwargs)
 
     def _may_record(self) -> bool:
-        if session.is_recording():
+        if session.is_recording() or self._plain is not None:
             return False
         if not modes_are_off() or torch.compiler.is_compiling() or is_transforming():
             self._note(Reason(Code.AMBIENT_STATE, "a torch mode, compiler or tracer is active"))
@@ -179,6 +195,7 @@ class SpeculativeFunction:
             if self._policy.verdict is not None:
                 self._note(self._policy.verdict)
                 self._drop_unused()
+                self._descend()
             return False
         return True
 
@@ -197,9 +214,12 @@ class SpeculativeFunction:
         failure = self._convert(trace, len(args), tuple(kwargs), global_state.check)
         if failure is not None:
             self._policy.note_failure()
+            is_known = failure in self.reasons
             self._note(failure)
             if self.options.strict:
                 raise ConversionError(failure)
+            if is_known and failure.code not in _PASSING:
+                self._descend()
         return result
 
     def _convert(
@@ -231,6 +251,8 @@ class SpeculativeFunction:
             )
             if program.calls_regions:
                 emitted = replace(emitted, call=outermost(emitted))
+            if config.current().profit and graph is None and not has_shadow:
+                emitted = self._on_trial(emitted, is_region=program.calls_regions)
         except Exception as error:
             return Reason(Code.INTERNAL, f"emitting the graph: {type(error).__name__}: {error}")
         conversion = Conversion(
@@ -242,6 +264,8 @@ class SpeculativeFunction:
         )
         self.cache.add(conversion)
         self._converted += 1
+        if self._roots.is_region(self) and not program.is_enterable:
+            self._refuse_regions("it stores, draws random numbers or gives more than new tensors")
         _log.info("%s: converted, %d operations", self.name, len(program.operations))
         _log.debug("%s", emitted.source)
         self._dump(emitted.source)
@@ -310,7 +334,8 @@ class SpeculativeFunction:
             return None
         module = self._module()
         if module is not None:
-            self._roots.own(Callee.of(type(module).forward, (module,)), self, 1)
+            function: Any = type(module).forward
+            self._roots.own(Callee.of(function, (module,)), self, 1)
         elif self._is_top and isinstance(self.original, types.FunctionType):
             self._roots.own(Callee.of(self.original, args), self, 0)
         return self._roots
@@ -342,7 +367,8 @@ class SpeculativeFunction:
     def _become_region(self, fields: Iterable[str]) -> None:
         """Drop the graphs that no replay can enter; numbers that differ do so at each level."""
         self.cache.keep(lambda conversion: conversion.emitted.enter is not None)
-        levels = range(self.original.__code__.co_argcount)  # type: ignore[attr-defined]  # a function
+        function, _ = self._plain_call(())
+        levels = range(function.__code__.co_argcount)
         self._relaxed |= {f"args[{level}].{field}" for level in levels for field in fields}
 
     def _called_off(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -351,7 +377,7 @@ class SpeculativeFunction:
         self._fallbacks += 1
         with rerunning() as is_outermost:
             if is_outermost and not self._region_credit.take(self.cache.hits):
-                self._refuse_regions()
+                self._refuse_regions("one call in five needs a graph that it lacks")
             return self._run_routed(args, kwargs)
 
     def _run_routed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -363,7 +389,7 @@ class SpeculativeFunction:
             self._rerun = Descent(function, self._roots.find, is_scouting=False)
         return self._rerun.run(args, kwargs)
 
-    def _plain_call(self, args: tuple[Any, ...]) -> tuple[Callable[..., Any], tuple[Any, ...]]:
+    def _plain_call(self, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         """The function behind the original, and all its positional arguments."""
         module = self._module()
         if module is not None:
@@ -372,11 +398,70 @@ class SpeculativeFunction:
             return self.original.__func__, (self.original.__self__, *args)
         return self.original, args
 
-    def _refuse_regions(self) -> None:
-        found = "a recursive function needs a graph that it lacks in more than one call of five"
-        self._note(Reason(Code.MEGAMORPHIC, found))
-        self._roots.refuse_all()
+    def _refuse_regions(self, found: str) -> None:
+        """Inline recursive calls again; what calls itself then runs imperatively."""
+        self._note(Reason(Code.RECURSION, f"a recursive call of `{self.name}` is inlined: {found}"))
+        for root in self._roots.refuse_all():
+            assert isinstance(root, SpeculativeFunction)
+            root._leave_regions()
+        self._leave_regions()
+
+    def _leave_regions(self) -> None:
         self.cache.keep(lambda conversion: not conversion.program.calls_regions)
+        self._descend()
+
+    # ---------------------------------------------------- staying imperative
+
+    def _descend(self) -> None:
+        """Run imperatively from now on; what the function calls becomes a root of its own."""
+        function, _ = self._plain_call(())
+        if self._plain is None and isinstance(function, types.FunctionType):
+            self._plain = self._run_descended
+            _log.info("%s: descends", self.name)
+
+    def _run_descended(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        function, args = self._plain_call(args)
+        descent = self._descent
+        if descent is None or descent.function is not function:
+            if not isinstance(function, types.FunctionType):
+                return function(*args, **kwargs)
+            descent = self._descent = Descent(function, self._pick, is_scouting=True)
+        return descent.run(args, kwargs)
+
+    def _pick(self, callee: Callee) -> Entry | None:
+        """How to enter a root below us; `None` where it gains nothing over the original."""
+        entry = self._roots.entry(callee)
+        return entry if entry.root.is_of_use else None
+
+    @property
+    def is_of_use(self) -> bool:
+        """Whether calling us may be quicker than calling the original."""
+        is_idle = self._descent is not None and not self._descent.is_routed
+        return self._plain is None or not (is_idle or self._plain == self._run_imperatively)
+
+    def _on_trial(self, emitted: Emitted, *, is_region: bool) -> Emitted:
+        def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            self._trial_runs += 1
+            if not is_region:
+                return self._run_imperatively(args, kwargs)
+            with stances.stance("force_eager"):  # the recursive calls would be replayed
+                return self._run_imperatively(args, kwargs)
+
+        return replace(emitted, call=Trial(emitted, run, self._end_trial, is_region=is_region))
+
+    def _end_trial(self, trial: Trial, verdict: Verdict) -> None:
+        """Let a graph stay without its trial, or go for good."""
+        if verdict.is_worth:
+            self.cache.exchange(lambda c: c.emitted.call is trial, trial.emitted)
+            return
+        self.cache.keep(lambda conversion: conversion.emitted.call is not trial)
+        found = (
+            f"a replay takes {verdict.replay_us:.1f} us (median), "
+            f"an imperative call {verdict.imperative_us:.1f} us"
+        )
+        self._note(Reason(Code.UNPROFITABLE, found))
+        if not self.cache.entries:
+            self._plain = self._run_imperatively
 
     def _assertion_failed(self, operation: Operation) -> None:
         self._failures += 1
@@ -384,6 +469,11 @@ class SpeculativeFunction:
         reason = Reason(Code.VALUE_VARIES, found, operation.site)
         self.last_miss = str(reason)
         self._note(reason)
+        self._failed_at[operation.site] += 1
+        count = self._failed_at[operation.site]
+        if count >= _MOST_FAILURES and count * _CALLS_PER_FAILURE > self.stats.calls:
+            self._drop_unused()
+            self._descend()
 
     def _note(self, reason: Reason) -> None:
         if reason not in self.reasons:
@@ -406,16 +496,22 @@ class SpeculativeFunction:
     @property
     def stats(self) -> Stats:
         """Counters so far."""
-        hits = self.cache.hits
+        answered = self.cache.hits
         return Stats(
-            calls=hits + self._misses,
+            calls=answered + self._misses,
             recorded=self._recorded,
             converted=self._converted,
-            hits=hits,
+            hits=answered - self._trial_runs,
             misses=self._misses,
             assertion_failures=self._failures,
-            fallbacks=self._fallbacks,
+            fallbacks=self._fallbacks + self._trial_runs,
+            children=tuple((c.name, c.stats) for c in self._children()),
         )
+
+    def _children(self) -> tuple[SpeculativeFunction, ...]:
+        """The roots below us, all of them at the top."""
+        roots = self._roots.children if self._is_top else ()
+        return tuple(root for root in roots if isinstance(root, SpeculativeFunction))
 
     def explain(self) -> Report:
         """Return a `Report`: graphs, assumptions, fallbacks with their reasons, costs."""
@@ -426,6 +522,8 @@ class SpeculativeFunction:
             graphs=tuple(map(describe_graph, self.cache.entries)),
             reasons=tuple(map(describe_reason, self.reasons)),
             last_miss=self.last_miss,
+            is_descended=self._descent is not None,
+            children=tuple(child.explain() for child in self._children()),
         )
 
     def explain_miss(self, args: tuple[Any, ...], kwargs: dict[str, Any] | None = None) -> str:
@@ -471,6 +569,8 @@ class SpeculativeFunction:
             self.cache.clear()
             self._policy.forget()
             self._region_credit = RegionCredit()
+            self._descent = self._plain = None
+            self._failed_at.clear()
             self.reasons = ()
         if self._is_top:
             self._roots.forget()

@@ -45,7 +45,7 @@ def random_tree(leaves: int, vocabulary: int, rng: random.Random) -> Tree:
 
 def random_node(nodes: int, vocabulary: int, rng: random.Random, most_children: int = 2) -> Node:
     """Return a dependency tree with so many nodes."""
-    children = []
+    children: list[Node] = []
     left = nodes - 1
     while left:
         is_last = len(children) == most_children - 1

@@ -55,7 +55,8 @@ def record(
     Raises:
         BaseException: whatever the user's function raises, unchanged; its trace is dropped.
     """
-    session = Session(TWINS, calls.call, syntax.iterate, syntax.store_item, plan_now, relaxed, regions)
+    runners = (calls.call, syntax.iterate, syntax.store_item, plan_now)
+    session = Session(TWINS, *runners, relaxed, regions)
     session.tape.observe = observe
     heap = session.heap
     args = tuple(heap.read(value, Argument(index)) for index, value in enumerate(args))

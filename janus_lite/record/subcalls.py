@@ -101,9 +101,10 @@ def call(
     name = f"the recursive call of `{region.__name__}`"
     try:
         _check_moment(session)
-        operands = tuple(_encode(session, a) for a in args), {
-            k: _encode(session, v) for k, v in kwargs.items()
-        }
+        operands = (
+            tuple(_encode(session, a) for a in args),
+            {k: _encode(session, v) for k, v in kwargs.items()},
+        )
     except _Refused as refusal:
         _refuse(session, callee, f"{name} {refusal}")
         return callee.function(*args, **kwargs)

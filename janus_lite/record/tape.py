@@ -266,9 +266,10 @@ class Tape:
         """Whether function regions have given tensors."""
         return bool(self._answered)
 
-    def is_answered(self, value: object) -> bool:
+    def is_answered(self, tensor: torch.Tensor) -> bool:
         """Whether a function region gave the tensor: a replay knows nothing of its identity."""
-        return bool(self._answered) and self.ref_of(value) in self._answered  # type: ignore[arg-type]  # anything has an id
+        ref = self.ref_of(tensor)
+        return ref is not None and ref in self._answered
 
     def call_region(
         self,

@@ -28,7 +28,8 @@ from janus_lite.torch_internals import module_hook_tables
 Found = tuple[FunctionType, tuple[Any, ...]]
 _MODULE_CALL = torch.nn.Module.__call__
 _LATER = inspect.CO_GENERATOR | inspect.CO_COROUTINE | inspect.CO_ASYNC_GENERATOR
-SCOUTING_CALLS = 3
+# After so many calls the places that nothing was picked for since the last time are left out.
+_LOOKS = (4, 32, 256)
 
 
 class Descent:
@@ -50,8 +51,14 @@ class Descent:
         self.function = function
         self._pick = pick
         self._useful: set[int] = set()
-        self._scouted = 0 if is_scouting else SCOUTING_CALLS
+        self._calls = 0
+        self._looks = _LOOKS if is_scouting else ()
         self._routed = self._copy(lambda _: True)
+
+    @property
+    def is_routed(self) -> bool:
+        """Whether any call goes another way than in the original."""
+        return self._routed is not self.function
 
     def _copy(self, is_wanted: Callable[[int], bool]) -> FunctionType:
         try:
@@ -61,11 +68,11 @@ class Descent:
 
     def run(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Call the function."""
-        if self._scouted < SCOUTING_CALLS:
-            self._scouted += 1
-            if self._scouted == SCOUTING_CALLS:
-                is_useful = self._useful.__contains__
-                self._routed = self._copy(is_useful) if self._useful else self.function
+        self._calls += 1
+        if self._calls in self._looks:
+            useful = frozenset(self._useful)
+            self._useful.clear()
+            self._routed = self._copy(useful.__contains__) if useful else self.function
         return self._routed(*args, **kwargs)
 
     def route(

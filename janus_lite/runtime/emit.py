@@ -160,9 +160,7 @@ class _Writer:
             ambient=ambient,
             modes_are_off=ambient.modes_are_off,
         )
-        checked = [
-            (e, i.source.is_pinned) for e, i in zip(examples, program.inputs, strict=True)
-        ]
+        checked = [(e, i.source.is_pinned) for e, i in zip(examples, program.inputs, strict=True)]
         from_heap = [e for e, is_pinned in checked if is_pinned and self._has_token]
         from_call = [e for e, is_pinned in checked if not (is_pinned and self._has_token)]
         if from_call:

@@ -27,6 +27,10 @@ class Root(Protocol):
     name: str
     cache: ConversionCache
 
+    @property
+    def is_of_use(self) -> bool:
+        """Whether calling it may be quicker than calling the original."""
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call it."""
 
@@ -137,10 +141,12 @@ class Roots:
         self._refused.add(callee)
         self._regions.pop(callee, None)
 
-    def refuse_all(self) -> None:
-        """Inline all calls from now on."""
-        for callee in tuple(self._regions):
+    def refuse_all(self) -> tuple[Root, ...]:
+        """Inline all calls from now on; return the roots that answered them."""
+        entries = dict(self._regions)
+        for callee in entries:
             self.refuse(callee)
+        return tuple(entry.root for entry in entries.values())
 
 
 class _Rerun(threading.local):

@@ -85,4 +85,3 @@ def _unnest(
             places = [repr(key) for key in structure.keys]
         for place, part in zip(places, structure.parts, strict=True):
             _unnest(part, f"{text}[{place}]", fresh, checks, bindings)
-

@@ -23,8 +23,9 @@ ORDER = {
         record.containers record.subcalls record.calls record.syntax record.hooks record.recorder
         program program.assumptions program.effects program.views program.generalize
         runtime runtime.fingerprint runtime.ambient runtime.guards runtime.checks
-        runtime.heap_check runtime.rebuild runtime.commit runtime.undo runtime.subcalls runtime.emit runtime.backends
-        runtime.cache runtime.roots runtime.descent runtime.policy runtime.verify
+        runtime.heap_check runtime.rebuild runtime.commit runtime.undo runtime.subcalls
+        runtime.emit runtime.backends runtime.cache runtime.roots runtime.descent
+        runtime.policy runtime.profit runtime.verify
         report function api
     """,
     "nimble_lite": """

@@ -68,19 +68,19 @@ class _Router(ast.NodeTransformer):
         self._is_wanted = is_wanted
         self._count = 0
 
-    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # noqa: N802  # ast's protocol
+    def visit_FunctionDef(self, node: ast.FunctionDef) -> ast.AST:  # ast's protocol
         return node
 
-    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:  # noqa: N802  # same
+    def visit_AsyncFunctionDef(self, node: ast.AsyncFunctionDef) -> ast.AST:  # same
         return node
 
-    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:  # noqa: N802  # same
+    def visit_ClassDef(self, node: ast.ClassDef) -> ast.AST:  # same
         return node
 
-    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:  # noqa: N802  # same
+    def visit_Lambda(self, node: ast.Lambda) -> ast.AST:  # same
         return node
 
-    def visit_Call(self, node: ast.Call) -> ast.AST:  # noqa: N802  # same
+    def visit_Call(self, node: ast.Call) -> ast.AST:  # same
         number = self._count
         self._count += 1
         self.generic_visit(node)

@@ -21,7 +21,8 @@ class Config:
             (`JANUS_LITE_AUDIT=0` turns the net off).
         logs: log topics such as `"+function,record"`, read once at import (`JANUS_LITE_LOGS`).
         dump: folder that receives the generated source of each conversion (`JANUS_LITE_DUMP`).
-        profit: drop graphs that are no quicker than the function (`JANUS_LITE_PROFIT=0` keeps them).
+        profit: drop graphs that are no quicker than the function itself
+            (`JANUS_LITE_PROFIT=0` keeps them).
         patience: recordings without a single hit after which a function stays imperative.
     """
 

@@ -47,7 +47,7 @@ HINTS: dict[Code, str] = {
     Code.UNKNOWN_CALL: "call it outside the speculated function, or pass its result in",
     Code.UNKNOWN_OBJECT: "pass plain tensors, numbers, containers or modules",
     Code.LEAK: "call the function from Python code rather than through a C callback",
-    Code.RECURSION: "pass tensors and parts of the arguments; return tensors; store after the calls",
+    Code.RECURSION: "pass parts of the arguments, return new tensors, store after the call",
     Code.OUTSIDE_WRITE: "return the new value instead of storing it, or store it in the caller",
     Code.HOST_EFFECT: "do it in the caller, with plain values and outside of `try`",
     Code.OUTSIDE_ITERATOR: "create the iterator inside the function, or pass a list",

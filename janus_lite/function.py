@@ -28,6 +28,7 @@ import torch
 from janus_lite import config, stances
 from janus_lite.errors import BackendError, Code, ConversionError, MissError, Reason, Site
 from janus_lite.program.assumptions import varying_fields
+from janus_lite.program.effects import is_decision
 from janus_lite.program.generalize import Program, generalize
 from janus_lite.record import session
 from janus_lite.record.recorder import record
@@ -39,7 +40,7 @@ from janus_lite.runtime import backends
 from janus_lite.runtime.ambient import modes_are_off
 from janus_lite.runtime.cache import Conversion, ConversionCache
 from janus_lite.runtime.checks import Call, Difference, broken_numbers, first_difference
-from janus_lite.runtime.descent import Descent
+from janus_lite.runtime.descent import Descent, is_worth_a_root
 from janus_lite.runtime.emit import Emitted, Leave, emit
 from janus_lite.runtime.policy import Policy, RegionCredit
 from janus_lite.runtime.profit import Trial, Verdict
@@ -102,7 +103,7 @@ class SpeculativeFunction:
         if owner is not None:
             vars(self).pop("__wrapped__")  # it would show `self` in the signature
         self._is_top = roots is None
-        self._roots = Roots(self._make_root) if roots is None else roots
+        self._roots = Roots(self, self._make_root) if roots is None else roots
         self._region_credit = RegionCredit()
         self._rerun: Descent | None = None
         self._descent: Descent | None = None
@@ -250,7 +251,8 @@ class SpeculativeFunction:
                 is_region=not has_shadow and self._roots.is_region(self),
             )
             if program.calls_regions:
-                emitted = replace(emitted, call=outermost(emitted))
+                decides = any(map(is_decision, program.operations))
+                emitted = replace(emitted, call=outermost(emitted, decides=decides))
             if config.current().profit and graph is None and not has_shadow:
                 emitted = self._on_trial(emitted, is_region=program.calls_regions)
         except Exception as error:
@@ -386,8 +388,11 @@ class SpeculativeFunction:
         if not isinstance(function, types.FunctionType):
             return function(*args, **kwargs)
         if self._rerun is None or self._rerun.function is not function:
-            self._rerun = Descent(function, self._roots.find, is_scouting=False)
+            self._rerun = Descent(function, self._find_region, is_scouting=False)
         return self._rerun.run(args, kwargs)
+
+    def _find_region(self, callee: Callee, _args: tuple[Any, ...]) -> Entry | None:
+        return self._roots.find(callee)
 
     def _plain_call(self, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
         """The function behind the original, and all its positional arguments."""
@@ -401,14 +406,17 @@ class SpeculativeFunction:
     def _refuse_regions(self, found: str) -> None:
         """Inline recursive calls again; what calls itself then runs imperatively."""
         self._note(Reason(Code.RECURSION, f"a recursive call of `{self.name}` is inlined: {found}"))
-        for root in self._roots.refuse_all():
+        self._roots.refuse_all()
+        for root in self._roots.all():
             assert isinstance(root, SpeculativeFunction)
             root._leave_regions()
-        self._leave_regions()
+        self._descend()
 
     def _leave_regions(self) -> None:
-        self.cache.keep(lambda conversion: not conversion.program.calls_regions)
-        self._descend()
+        """Drop the graphs that enter regions; without them each structure is another graph."""
+        if any(conversion.program.calls_regions for conversion in self.cache.entries):
+            self.cache.keep(lambda conversion: not conversion.program.calls_regions)
+            self._descend()
 
     # ---------------------------------------------------- staying imperative
 
@@ -428,8 +436,10 @@ class SpeculativeFunction:
             descent = self._descent = Descent(function, self._pick, is_scouting=True)
         return descent.run(args, kwargs)
 
-    def _pick(self, callee: Callee) -> Entry | None:
+    def _pick(self, callee: Callee, args: tuple[Any, ...]) -> Entry | None:
         """How to enter a root below us; `None` where it gains nothing over the original."""
+        if not is_worth_a_root(callee, args):
+            return None
         entry = self._roots.entry(callee)
         return entry if entry.root.is_of_use else None
 
@@ -460,8 +470,7 @@ class SpeculativeFunction:
             f"an imperative call {verdict.imperative_us:.1f} us"
         )
         self._note(Reason(Code.UNPROFITABLE, found))
-        if not self.cache.entries:
-            self._plain = self._run_imperatively
+        self._plain = self._plain or self._run_imperatively
 
     def _assertion_failed(self, operation: Operation) -> None:
         self._failures += 1

@@ -37,9 +37,14 @@ class Transaction:
     generators: tuple[torch.Generator, ...]
 
 
+def is_decision(operation: Operation) -> bool:
+    """Whether a value or shape that data decides is compared after the operation."""
+    return operation.kind in (OperationKind.ASSERT, OperationKind.SHAPE)
+
+
 def is_assertion(operation: Operation) -> bool:
     """Whether a replay compares something after the operation."""
-    return operation.kind in (OperationKind.ASSERT, OperationKind.SHAPE, OperationKind.CALL)
+    return is_decision(operation) or operation.kind is OperationKind.CALL
 
 
 def plan_transaction(

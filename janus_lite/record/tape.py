@@ -266,6 +266,11 @@ class Tape:
         """Whether function regions have given tensors."""
         return bool(self._answered)
 
+    def tell_apart(self, *tensors: torch.Tensor) -> None:
+        """The program compares the identity of different tensors."""
+        if any(map(self.is_answered, tensors)):
+            self._stop(Code.RECURSION, "`is` of a tensor that a recursive call gave")
+
     def is_answered(self, tensor: torch.Tensor) -> bool:
         """Whether a function region gave the tensor: a replay knows nothing of its identity."""
         ref = self.ref_of(tensor)

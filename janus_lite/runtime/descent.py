@@ -44,7 +44,7 @@ class Descent:
     def __init__(
         self,
         function: FunctionType,
-        pick: Callable[[Callee], Entry | None],
+        pick: Callable[[Callee, tuple[Any, ...]], Entry | None],
         *,
         is_scouting: bool,
     ) -> None:
@@ -80,7 +80,7 @@ class Descent:
     ) -> Any:
         """Call what a place of the function calls."""
         found = find_callee(function, args)
-        entry = None if found is None else self._pick(Callee.of(*found))
+        entry = None if found is None else self._pick(Callee.of(*found), found[1])
         if found is None or entry is None:
             return as_seen_by_user(function)(*args, **kwargs)
         self._useful.add(number)
@@ -108,19 +108,31 @@ def find_callee(function: Any, args: tuple[Any, ...]) -> Found | None:
         function, args = function.__func__, (function.__self__, *args)
     elif kind is not FunctionType:
         return _find_forward(function, args) if issubclass(kind, torch.nn.Module) else None
-    code = function.__code__
+    return None if function.__code__.co_flags & _LATER else (function, args)
+
+
+def is_worth_a_root(callee: Callee, args: tuple[Any, ...]) -> bool:
+    """Whether calls of a function are worth being looked at; see the module docstring."""
+    function = callee.function
     is_wrapper = hasattr(function, "__wrapped__")  # such as `torch.no_grad()`'s
-    if code.co_flags & _LATER or (is_library_file(code.co_filename) and not is_wrapper):
-        return None
-    if "<locals>" in function.__qualname__ and not is_wrapper:
-        return None
-    return (function, args) if any(map(_holds_tensors, args)) else None
+    is_library = is_library_file(function.__code__.co_filename)
+    if is_library and not is_wrapper and not _is_forward(callee, args):
+        return False
+    if "<locals>" in function.__qualname__ and not (is_wrapper or callee.module):
+        return False
+    return any(map(_holds_tensors, args))
+
+
+def _is_forward(callee: Callee, args: tuple[Any, ...]) -> bool:
+    """Whether it is the `forward` of a module with parts."""
+    is_method = bool(callee.module) and type(args[0]).forward is callee.function
+    return is_method and bool(args[0]._modules)
 
 
 def _find_forward(module: torch.nn.Module, args: tuple[Any, ...]) -> Found | None:
     """A module's `forward`, where calling the module comes to nothing else."""
     forward = type(module).forward
-    if type(forward) is not FunctionType or "forward" in module.__dict__ or not module._modules:
+    if type(forward) is not FunctionType or "forward" in module.__dict__:
         return None
     is_plain = type(module).__call__ is _MODULE_CALL and module._compiled_call_impl is None
     if not is_plain or any(module_hook_tables(module)):

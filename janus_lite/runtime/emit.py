@@ -534,7 +534,7 @@ def _sources_in(value: object) -> list[Source]:
         return [value]
     parts = value.values() if isinstance(value, dict) else value
     if isinstance(value, tuple | dict):
-        return [source for part in parts for source in _sources_in(part)]  # type: ignore[attr-defined]
+        return [source for part in parts for source in _sources_in(part)]  # type: ignore[attr-defined]  # both have parts
     return []
 
 

@@ -1,8 +1,9 @@
 """The profit guard: a graph stays only where replaying it is quicker than running the function.
 
-The first calls that a new graph fits are its trial: they are answered by turns by the graph and by
-the function itself, so no code of the user runs an extra time. What loses the trial is dropped and
-the function runs imperatively from then on; the report shows both medians.
+After a few replays that warm up, the calls that a new graph fits are its trial: they are answered
+by turns by the function itself and by the graph, so no code of the user runs an extra time. What
+loses the trial is dropped and the function runs imperatively from then on; the report shows both
+medians.
 
 Calls of function regions do not repeat the same work, since each tree is another one: their trial
 is longer, compares sums and forgives more.
@@ -19,7 +20,7 @@ from typing import Any
 from janus_lite.runtime.emit import MISS, Emitted, Leave
 
 clock: Callable[[], float] = time.perf_counter  # tests put another one in its place
-_WARM_UP = 2  # calls of each kind that are not counted
+WARM_UP = 4  # replays before the trial
 SAMPLES = 7
 REGION_SAMPLES = 24
 _WORTH = 0.97
@@ -63,12 +64,19 @@ class Trial:
         self._run = run
         self._report = report
         self._is_region = is_region
+        self._samples = REGION_SAMPLES if is_region else SAMPLES
+        self._cold = WARM_UP
+        self._is_over = False
         self._replays: list[float] = []
         self._runs: list[float] = []
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Answer one call, by turns."""
-        if len(self._runs) < len(self._replays):
+        if self._cold > 0:
+            result = self.emitted.call(args, kwargs)
+            self._cold -= type(result) is not Leave
+            return result
+        if len(self._runs) <= len(self._replays):
             if self.emitted.check(args, kwargs) is MISS:
                 return MISS
             started = clock()
@@ -79,12 +87,13 @@ class Trial:
         result = self.emitted.call(args, kwargs)
         if type(result) is not Leave:
             self._replays.append(clock() - started)
-            if len(self._replays) > _WARM_UP + (REGION_SAMPLES if self._is_region else SAMPLES):
+            if len(self._replays) >= self._samples and not self._is_over:
+                self._is_over = True
                 self._report(self, self._verdict())
         return result
 
     def _verdict(self) -> Verdict:
-        replays, runs = self._replays[_WARM_UP:-1], self._runs[_WARM_UP:]
+        replays, runs = self._replays, self._runs
         replay, run = median(replays), median(runs)
         if self._is_region:
             is_worth = sum(replays) <= _REGION_WORTH * sum(runs)

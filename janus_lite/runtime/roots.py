@@ -73,10 +73,12 @@ class Roots:
     """The roots below one speculated function; also what its recordings know as regions.
 
     Args:
+        top: that function.
         make: makes a root of a function.
     """
 
-    def __init__(self, make: Callable[[FunctionType], Root]) -> None:
+    def __init__(self, top: Root, make: Callable[[FunctionType], Root]) -> None:
+        self._top = top
         self._make = make
         self._lock = threading.Lock()
         self._roots: dict[Callee, Entry] = {}
@@ -88,6 +90,10 @@ class Roots:
     def children(self) -> tuple[Root, ...]:
         """The roots, in the order in which they were made."""
         return tuple(entry.root for entry in tuple(self._roots.values()))
+
+    def all(self) -> tuple[Root, ...]:
+        """The function at the top and its roots."""
+        return (self._top, *self.children)
 
     def forget(self) -> None:
         """Drop all roots."""
@@ -141,12 +147,10 @@ class Roots:
         self._refused.add(callee)
         self._regions.pop(callee, None)
 
-    def refuse_all(self) -> tuple[Root, ...]:
-        """Inline all calls from now on; return the roots that answered them."""
-        entries = dict(self._regions)
-        for callee in entries:
+    def refuse_all(self) -> None:
+        """Inline all calls from now on."""
+        for callee in tuple(self._regions):
             self.refuse(callee)
-        return tuple(entry.root for entry in entries.values())
 
 
 class _Rerun(threading.local):
@@ -170,11 +174,16 @@ def rerunning() -> Iterator[bool]:
         _rerun.depth -= 1
 
 
-def outermost(emitted: Emitted) -> Callable[[Arguments, Keywords], Any]:
-    """The `call` of a graph that enters regions: while a call is rerun, it is not retried."""
+def outermost(emitted: Emitted, *, decides: bool) -> Callable[[Arguments, Keywords], Any]:
+    """The `call` of a graph that enters regions: while a call is rerun, it is not retried.
+
+    Args:
+        emitted: the graph's generated function.
+        decides: it decides on tensors: only a replay tells whether it is the one that fits.
+    """
 
     def call(args: Arguments, kwargs: Keywords) -> Any:
-        if _rerun.depth:
+        if _rerun.depth and not decides:
             return MISS if emitted.check(args, kwargs) is MISS else CALLED_OFF
         return emitted.call(args, kwargs)
 

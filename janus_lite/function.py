@@ -438,7 +438,7 @@ class SpeculativeFunction:
 
     def _pick(self, callee: Callee, args: tuple[Any, ...]) -> Entry | None:
         """How to enter a root below us; `None` where it gains nothing over the original."""
-        if not is_worth_a_root(callee, args):
+        if not (is_worth_a_root(callee, args) and self._roots.is_met_again(callee, args)):
             return None
         entry = self._roots.entry(callee)
         return entry if entry.root.is_of_use else None

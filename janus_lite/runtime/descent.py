@@ -6,7 +6,8 @@ worth a root are then left as they are in the original.
 
 Worth a root are functions of the user's program and modules with parts, where a tensor or a module
 is handed in. A module is entered at its `forward` only while torch itself would go straight there:
-no hooks, no tracing. A function that was made anew for the call has nothing to remember.
+no hooks, no tracing. What was made for one call alone has nothing to remember: a module or a local
+function is worth a root when it is met again.
 """
 
 from __future__ import annotations
@@ -117,8 +118,6 @@ def is_worth_a_root(callee: Callee, args: tuple[Any, ...]) -> bool:
     is_wrapper = hasattr(function, "__wrapped__")  # such as `torch.no_grad()`'s
     is_library = is_library_file(function.__code__.co_filename)
     if is_library and not is_wrapper and not _is_forward(callee, args):
-        return False
-    if "<locals>" in function.__qualname__ and not (is_wrapper or callee.module):
         return False
     return any(map(_holds_tensors, args))
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import weakref
 from collections.abc import Callable, Iterable, Iterator
 from types import FunctionType
 from typing import Any, Protocol
@@ -85,6 +86,7 @@ class Roots:
         self._own: dict[Callee, Entry] = {}
         self._regions: dict[Callee, Entry] = {}
         self._refused: set[Callee] = set()
+        self._met: weakref.WeakSet[Any] = weakref.WeakSet()
 
     @property
     def children(self) -> tuple[Root, ...]:
@@ -117,6 +119,16 @@ class Roots:
     def _drop(self, callee: Callee) -> None:
         del self._roots[callee]
         self._regions.pop(callee, None)
+
+    def is_met_again(self, callee: Callee, args: Arguments) -> bool:
+        """Whether module or local function outlived the call in which they were met first."""
+        is_local = "<locals>" in callee.function.__qualname__
+        if not (callee.module or is_local):
+            return True
+        met = args[0] if callee.module else callee.function
+        is_known = met in self._met
+        self._met.add(met)
+        return is_known
 
     # ------------------------------------------------------- function regions
 

@@ -348,8 +348,7 @@ class SpeculativeFunction:
             return
         recursions = [c.program.recursions for c in self.cache.entries]
         walked = [r for r in recursions if any(callee.is_at(site) for callee in r)]
-        fields = {path.rpartition(".")[2] for path in self._relaxed if "." in path}
-        self._promote((callee for r in walked for callee in r), fields)
+        self._promote((callee for r in walked for callee in r), ())
 
     def _promote(self, callees: Iterable[Callee], fields: Iterable[str]) -> bool:
         """Let the calls of recursive functions stay calls; whether any did not so far.
@@ -358,12 +357,13 @@ class SpeculativeFunction:
             callees: the functions.
             fields: attributes of what they walk that hold numbers which differ.
         """
+        varying = {path.rpartition(".")[2] for path in self._relaxed if "." in path}.union(fields)
         promoted = self._roots.promote(callees)
         if promoted:
             self.cache.keep(lambda conversion: not conversion.program.recursions)
         for root in promoted:
             assert isinstance(root, SpeculativeFunction)
-            root._become_region(fields)
+            root._become_region(varying)
         return bool(promoted)
 
     def _become_region(self, fields: Iterable[str]) -> None:

@@ -131,7 +131,7 @@ class ChildSumTreeLSTM(nn.Module):
         if states:
             h_sum = torch.stack([h for h, _ in states]).sum(0)
         else:
-            h_sum = torch.zeros(1, self.memory)
+            h_sum = x.new_zeros(1, self.memory)
         i, o, update = (self.ioux(x) + self.iouh(h_sum)).chunk(3, dim=1)
         c = torch.sigmoid(i) * torch.tanh(update)
         for h_child, c_child in states:

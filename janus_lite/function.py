@@ -49,8 +49,6 @@ from janus_lite.runtime.verify import Verifier, Watch, schedule
 from janus_lite.torch_internals import GLOBAL_STATE_GUARD, is_transforming
 
 _log = logging.getLogger(__name__)
-# Reasons that say nothing about the next call.
-_PASSING = frozenset({Code.OPERATION_RAISED, Code.AMBIENT_STATE, Code.BACKEND, Code.INTERNAL})
 # A decision that fails so often, and in more than one call of five, costs more than a graph saves.
 _MOST_FAILURES = 6
 _CALLS_PER_FAILURE = 5
@@ -107,6 +105,7 @@ class SpeculativeFunction:
         self._region_credit = RegionCredit()
         self._rerun: Descent | None = None
         self._descent: Descent | None = None
+        self._is_descended = False
         self._plain: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None = None
         self._failed_at: Counter[Site | None] = Counter()
         self._trial_runs = 0
@@ -181,9 +180,8 @@ class SpeculativeFunction:
             finally:
                 self._lock.release()
         self._fallbacks += 1
-        if is_allowed and self._plain is not None:
-            return self._plain(args, kwargs)
-        return self._run_imperatively(args, kwargs)
+        is_routed = is_allowed and self._is_descended
+        return (self._run_descended if is_routed else self._run_imperatively)(args, kwargs)
 
     def _may_record(self) -> bool:
         if session.is_recording() or self._plain is not None:
@@ -196,7 +194,7 @@ class SpeculativeFunction:
             if self._policy.verdict is not None:
                 self._note(self._policy.verdict)
                 self._drop_unused()
-                self._descend()
+                self._descend(is_final=not self.cache.entries)
             return False
         return True
 
@@ -215,12 +213,9 @@ class SpeculativeFunction:
         failure = self._convert(trace, len(args), tuple(kwargs), global_state.check)
         if failure is not None:
             self._policy.note_failure()
-            is_known = failure in self.reasons
             self._note(failure)
             if self.options.strict:
                 raise ConversionError(failure)
-            if is_known and failure.code not in _PASSING:
-                self._descend()
         return result
 
     def _convert(
@@ -420,12 +415,17 @@ class SpeculativeFunction:
 
     # ---------------------------------------------------- staying imperative
 
-    def _descend(self) -> None:
-        """Run imperatively from now on; what the function calls becomes a root of its own."""
-        function, _ = self._plain_call(())
-        if self._plain is None and isinstance(function, types.FunctionType):
-            self._plain = self._run_descended
+    def _descend(self, *, is_final: bool = True) -> None:
+        """Run imperatively from now on; what the function calls becomes a root of its own.
+
+        Args:
+            is_final: record no more, also where hits would earn it.
+        """
+        if not self._is_descended:
+            self._is_descended = True
             _log.info("%s: descends", self.name)
+        if is_final and self._plain is None:
+            self._plain = self._run_descended
 
     def _run_descended(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         function, args = self._plain_call(args)
@@ -447,7 +447,8 @@ class SpeculativeFunction:
     def is_of_use(self) -> bool:
         """Whether calling us may be quicker than calling the original."""
         is_idle = self._descent is not None and not self._descent.is_routed
-        return self._plain is None or not (is_idle or self._plain == self._run_imperatively)
+        is_plain = self._plain is not None and not self._is_descended
+        return bool(self.cache.entries) or not (is_plain or is_idle)
 
     def _on_trial(self, emitted: Emitted, *, is_region: bool) -> Emitted:
         def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -531,7 +532,7 @@ class SpeculativeFunction:
             graphs=tuple(map(describe_graph, self.cache.entries)),
             reasons=tuple(map(describe_reason, self.reasons)),
             last_miss=self.last_miss,
-            is_descended=self._descent is not None,
+            is_descended=self._is_descended,
             children=tuple(child.explain() for child in self._children()),
         )
 
@@ -579,6 +580,7 @@ class SpeculativeFunction:
             self._policy.forget()
             self._region_credit = RegionCredit()
             self._descent = self._plain = None
+            self._is_descended = False
             self._failed_at.clear()
             self.reasons = ()
         if self._is_top:

@@ -6,11 +6,12 @@ caller's graph. It enters the callee's own graphs, of which there is one per kin
 
 Note [Function regions]: what the caller may know of the answer. Its tensors are values of the graph
 like any others, and whatever Python or a guard could see of them is compared at each replay: how
-they are nested, class, shape, strides, dtype, device, `requires_grad`, and which of them are one
-object with each other or with a tensor that the caller knew. Other metadata is compared where the
-run reads it. A replay enters only graphs that store nothing, draw nothing and write to no outside
-tensor: it can then be called off at any time. So that the callee sees the heap as it would in
-eager, the caller must not have deferred a store when it calls.
+they are nested, class, shape, strides, dtype, device, `requires_grad`, and which of them the caller
+knew before. Other metadata is compared where the run reads it. Whether a tensor that was new is new
+again is not asked: where that matters to Python (`is`, hashing) the trace stops. A replay enters
+only graphs that store nothing, draw nothing and write to no outside tensor: it can then be called
+off at any time. So that the callee sees the heap as it would in eager, the caller must not have
+deferred a store when it calls.
 """
 
 from __future__ import annotations

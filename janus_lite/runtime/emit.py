@@ -40,9 +40,11 @@ class Leave:
         operation: the operation whose assertion failed, `None` for a miss.
         has_raised: an operation raised an error, which an imperative run will raise again.
         is_called_off: a function region had no graph for what it was given.
+        is_late: function regions ran before the assertion: it would be dear to try another graph.
+        is_doubted: it was late inside another replay, which was called off for it.
     """
 
-    __slots__ = ("has_raised", "is_called_off", "operation")
+    __slots__ = ("has_raised", "is_called_off", "is_doubted", "is_late", "operation")
 
     def __init__(
         self,
@@ -50,10 +52,13 @@ class Leave:
         *,
         has_raised: bool = False,
         is_called_off: bool = False,
+        is_late: bool = False,
     ) -> None:
         self.operation = operation
         self.has_raised = has_raised
         self.is_called_off = is_called_off
+        self.is_late = is_late
+        self.is_doubted = False
 
 
 MISS = Leave()
@@ -79,6 +84,7 @@ class Emitted:
         source: the text of `call`.
         filename: under which `linecache` knows it.
         fingerprint: the words behind the quick accept, `None` when guards are few.
+        leaves: what `call` returns at its assertions.
     """
 
     call: Callable[[tuple[Any, ...], dict[str, Any]], Any]
@@ -88,6 +94,7 @@ class Emitted:
     source: str
     filename: str
     fingerprint: Fingerprint | None
+    leaves: tuple[Leave, ...]
 
 
 def emit(
@@ -126,6 +133,7 @@ def emit(
         source=source,
         filename=filename,
         fingerprint=writer.fingerprint,
+        leaves=tuple(writer.leaves),
     )
 
 
@@ -146,6 +154,8 @@ class _Writer:
         self._graph = graph
         self.names = Names()
         self.fingerprint: Fingerprint | None = None
+        self.leaves: list[Leave] = []
+        self._is_late = False
         self._heap_inputs = [i for i in program.inputs if i.source.is_pinned]
         names = self.names.namespace
         names.update(
@@ -408,7 +418,10 @@ class _Writer:
         call = self._call(operation)
         leave = ""
         if is_assertion(operation):
-            leave = f"return {self.names.constant(Leave(operation), 'failed')}"
+            self._is_late |= operation.kind is OperationKind.CALL
+            failed = Leave(operation, is_late=self._is_late)
+            self.leaves.append(failed)
+            leave = f"return {self.names.constant(failed, 'failed')}"
             if has_saved:
                 leave = f"undo(saved); {leave}"
         if operation.kind is OperationKind.CALL:

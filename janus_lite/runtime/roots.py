@@ -65,7 +65,8 @@ class Entry:
                 if type(result) is not Leave:
                     conversion.count_hit()
                     return result
-                if result.has_raised or result.is_called_off:
+                if result.has_raised or result.is_called_off or result.is_late:
+                    result.is_doubted = result.is_late
                     return CALLED_OFF
         return CALLED_OFF
 
@@ -191,11 +192,12 @@ def outermost(emitted: Emitted, *, decides: bool) -> Callable[[Arguments, Keywor
 
     Args:
         emitted: the graph's generated function.
-        decides: it decides on tensors: only a replay tells whether it is the one that fits.
+        decides: it decides on tensors: only a replay tells whether it is the one that fits, as
+            where the answer of a region was another one before.
     """
 
     def call(args: Arguments, kwargs: Keywords) -> Any:
-        if _rerun.depth and not decides:
+        if _rerun.depth and not (decides or any(leave.is_doubted for leave in emitted.leaves)):
             return MISS if emitted.check(args, kwargs) is MISS else CALLED_OFF
         return emitted.call(args, kwargs)
 

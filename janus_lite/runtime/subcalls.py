@@ -5,9 +5,9 @@ See Note [Function regions] in `record/subcalls.py`.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
-from janus_lite.record.trace import Answer, Nested, Operation, Ref, refs_in
+from janus_lite.record.trace import Answer, Nested, Operation, Ref
 from janus_lite.runtime.guards import Names
 from janus_lite.torch_internals import tensor_guard
 
@@ -37,7 +37,6 @@ def call_lines(
     region = names.constant(operation.target, "region")
     checks, bindings = list[str](), list[str]()
     _unnest(answer.structure, "called", list(answer.fresh), checks, bindings)
-    given = {ref.index for ref in refs_in((args, kwargs))}
     lines = [
         f"called = {region}({value(args)}, {value(kwargs)}, {token})",
         f"if type(called) is Leave: {undo}return called",
@@ -49,16 +48,8 @@ def call_lines(
         fresh = [f"v{ref.index}" for ref in answer.fresh]
         match = names.constant(tensor_guard(answer.examples), "answers_match")
         answer.examples.clear()
-        same = _distinct(fresh, sorted(given))
-        lines.append(f"if not ({match}({', '.join(fresh)}){same}): {leave}")
+        lines.append(f"if not {match}({', '.join(fresh)}): {leave}")
     return lines
-
-
-def _distinct(fresh: Sequence[str], given: Sequence[int]) -> str:
-    """Tensors that were new to the caller are no tensors that it knows, nor each other."""
-    pairs = [f"{one} is not v{other}" for one in fresh for other in given]
-    pairs += [f"{a} is not {b}" for i, a in enumerate(fresh) for b in fresh[i + 1 :]]
-    return "".join(f" and {pair}" for pair in pairs)
 
 
 def _unnest(

@@ -89,8 +89,21 @@ class _Router(ast.NodeTransformer):
         if not self._is_wanted(number):
             return node
         entry = ast.Attribute(ast.Constant(_SITE.format(number)), "call", ast.Load())
+        _place(entry, node)
         call = ast.Call(entry, [node.func, *node.args], node.keywords)
         return ast.fix_missing_locations(ast.copy_location(call, node))
+
+
+def _place(entry: ast.Attribute, call: ast.Call) -> None:
+    """Put the entry on the line that tracebacks name for the call: of a method its name's."""
+    func = call.func
+    is_method = isinstance(func, ast.Attribute)
+    line, column = call.lineno, call.col_offset
+    if is_method and func.end_lineno is not None and func.end_col_offset is not None:
+        line, column = func.end_lineno, func.end_col_offset
+    for part in (entry, entry.value):
+        part.lineno = part.end_lineno = line
+        part.col_offset = part.end_col_offset = column
 
 
 def _planted(code: CodeType, original: CodeType, site: Callable[[int], object]) -> CodeType:

@@ -16,7 +16,8 @@ import torch
 from tests.differential.kit import World, program
 from torch import nn
 
-CALLS = 12
+CALLS = 16
+CHANGE = 9  # by then the function has descended and its callees have been replayed
 ESCAPES = "JL0403"
 
 
@@ -53,8 +54,12 @@ class Outer(nn.Module):
 
 def outer_world(act=None, **more):
     model = Outer()
-    change = None if act is None else lambda: act(model)
-    return World(call=model, change=change, state={"model": model}, **more)
+
+    def between(step):
+        if step == CHANGE and act is not None:
+            act(model)
+
+    return World(call=model, between=between, state={"model": model}, **more)
 
 
 @program(code=ESCAPES, hits=8)
@@ -99,7 +104,7 @@ def a_backward_hook_is_registered_on_a_child():
 def a_hook_on_every_module():
     @contextlib.contextmanager
     def around(step):
-        hook = nn.modules.module.register_module_forward_hook if step == 5 else None
+        hook = nn.modules.module.register_module_forward_hook if step == 12 else None
         handle = hook(lambda *a: a[2] + 1) if hook else None
         yield
         if handle is not None:

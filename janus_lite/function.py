@@ -248,7 +248,7 @@ class SpeculativeFunction:
             if program.calls_regions:
                 decides = any(map(is_decision, program.operations))
                 emitted = replace(emitted, call=outermost(emitted, decides=decides))
-            if config.current().profit and graph is None and not has_shadow:
+            if self._wants_trial(program, trace.examples):
                 emitted = self._on_trial(emitted, is_region=program.calls_regions)
         except Exception as error:
             return Reason(Code.INTERNAL, f"emitting the graph: {type(error).__name__}: {error}")
@@ -370,6 +370,8 @@ class SpeculativeFunction:
 
     def _called_off(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """A region lacks a graph: nothing has happened yet; run imperatively and record it."""
+        if stances.depth and stances.current() == "fail_on_miss":
+            raise MissError(f"{self.name}: a function region has no graph for a call below")
         self._misses += 1
         self._fallbacks += 1
         with rerunning() as is_outermost:
@@ -449,6 +451,13 @@ class SpeculativeFunction:
         is_idle = self._descent is not None and not self._descent.is_routed
         is_plain = self._plain is not None and not self._is_descended
         return bool(self.cache.entries) or not (is_plain or is_idle)
+
+    def _wants_trial(self, program: Program, examples: Sequence[torch.Tensor]) -> bool:
+        """Whether to measure if a graph pays: on the CPU, and not as a part of other graphs."""
+        is_ours = self.options.backend == "auto" and self._is_due is None
+        is_part = self._roots.is_region(self) and not (self._is_top and program.calls_regions)
+        on_cpu = all(tensor.device.type == "cpu" for tensor in examples)
+        return config.current().profit and is_ours and on_cpu and not is_part
 
     def _on_trial(self, emitted: Emitted, *, is_region: bool) -> Emitted:
         def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:

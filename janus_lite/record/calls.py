@@ -554,6 +554,8 @@ def _call_container(
         session.heap.content(source, bound)
     if name not in {"append", "appendleft", "extend"}:
         args, kwargs = _fixed(session, args, kwargs)
+    if name in {"index", "count", "remove", "__contains__"} and args:
+        session.tape.compare_by_identity(args[0], bound)
     if name in {"sort", "__eq__", "index", "count", "remove", "__contains__", "update", "extend"}:
         args, kwargs = _as_twins(session, args), _as_twins(session, kwargs)
         return _call_leaf(session, method, Contract.INSPECT, args, kwargs)

@@ -138,6 +138,8 @@ class _Refused(Exception):  # noqa: N818  # a signal, caught in this file
 def _check_moment(session: Session) -> None:
     if any(isinstance(effect, Store) for effect in session.writes.effects):
         raise _Refused("comes after a store, which a replay does later")
+    if any(session.open_variables.values()):
+        raise _Refused("comes while a context variable is set, which a replay does not do")
     if session.opaque or session.tape.depth:
         raise _Refused("comes from within an operation")
     if function_mode_depth() != 1 or dispatch_mode_depth() != 1:

@@ -260,8 +260,8 @@ def identical(session: Session, left: object, right: object) -> bool:
     if is_number(left) and is_number(right) and left is not right:
         left, right = session.numbers.fix(left), session.numbers.fix(right)
     session.heap.compare_identity(left, right)
-    if left is not right and is_a(left, torch.Tensor) and is_a(right, torch.Tensor):
-        session.tape.tell_apart(left, right)
+    if left is not right:
+        session.tape.compare_by_identity(left, (right,))
     return left is right
 
 
@@ -270,6 +270,7 @@ def contains(session: Session, item: Any, container: Any) -> bool:
     if is_a(container, torch.Tensor):
         return bool(session.call(type(container).__contains__, (container, item), {}))
     item = session.numbers.fixed(item)
+    session.tape.compare_by_identity(item, container)
     if (method := _python_method(session, container, "__contains__")) is not None:
         return test(session, session.call(method, (container, item), {}))
     source = session.heap.source_of(container)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import operator
 import weakref
+from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
 from functools import lru_cache
@@ -32,6 +33,7 @@ _NORM_TRAINING = 5  # position of `training` in the operators that update runnin
 Layout = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 Observer = Callable[[Operation, object], None]
 _HOST_VALUES = (bool, int, float, complex)
+_CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 
 
 class Tape:
@@ -266,10 +268,13 @@ class Tape:
         """Whether function regions have given tensors."""
         return bool(self._answered)
 
-    def tell_apart(self, *tensors: torch.Tensor) -> None:
-        """The program compares the identity of different tensors."""
-        if any(map(self.is_answered, tensors)):
-            self._stop(Code.RECURSION, "`is` of a tensor that a recursive call gave")
+    def compare_by_identity(self, value: object, others: Any) -> None:
+        """The program finds out whether `value` is one of `others`; C code asks that, too."""
+        if not self._answered or not is_a(value, torch.Tensor) or not is_a(others, _CONTAINERS):
+            return
+        tensors = [t for t in (value, *others) if is_a(t, torch.Tensor)]
+        if len(tensors) > 1 and any(map(self.is_answered, tensors)):
+            self._stop(Code.RECURSION, "the identity of a tensor that a recursive call gave")
 
     def is_answered(self, tensor: torch.Tensor) -> bool:
         """Whether a function region gave the tensor: a replay knows nothing of its identity."""

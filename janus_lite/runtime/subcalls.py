@@ -43,7 +43,7 @@ def call_lines(
     ]
     if checks:
         lines.append(f"if not ({' and '.join(checks)}): {leave}")
-    lines += bindings
+    lines += [*bindings, "del called"]
     if answer.fresh:
         fresh = [f"v{ref.index}" for ref in answer.fresh]
         match = names.constant(tensor_guard(answer.examples), "answers_match")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextvars
 import copy
 import gc
 import pickle
@@ -209,7 +210,29 @@ def gives_a_list(x: torch.Tensor, link: Chain) -> Any:
     return [x, link] if link.below is None else [gives_a_list(x, link.below)[0] * 2, link]
 
 
-@pytest.mark.parametrize("function", [marks, counts, draws, compares, hashes, gives_a_list])
+def finds(x: torch.Tensor, link: Chain) -> torch.Tensor:
+    if link.below is None:
+        return x + 1
+    seen = [x, finds(x, link.below)]
+    return seen[1 - seen.index(x)] * 2
+
+
+NAME: contextvars.ContextVar[str] = contextvars.ContextVar("NAME", default="a")
+
+
+def names(x: torch.Tensor, link: Chain) -> torch.Tensor:
+    if link.below is None:
+        return x + len(NAME.get())
+    token = NAME.set("longer")
+    y = names(x, link.below) * 2
+    NAME.reset(token)
+    return y
+
+
+REFUSED = [marks, counts, draws, compares, hashes, gives_a_list, finds, names]
+
+
+@pytest.mark.parametrize("function", REFUSED)
 def test_what_a_replay_could_not_take_back_or_compare_is_refused_with_a_line(function: Any) -> None:
     fast = janus_lite.speculate(function)
 
@@ -233,6 +256,20 @@ def test_strict_raises_the_refusal() -> None:
 
     with pytest.raises(janus_lite.JanusError, match="JL0204"):
         call_often()
+
+
+def test_fail_on_miss_refuses_a_call_that_is_called_off() -> None:
+    fast = speculated(BinaryTreeLSTM(WORDS, 4, 4))
+    for tree in binary_trees(6):
+        fast(tree)
+    (tree,) = binary_trees(1, seed=9)
+
+    with janus_lite.stance("fail_on_miss"):
+        fast(tree)
+        tree.left = Tree(word=1, right=Tree(word=2))
+        tree.right = chain(3)  # type: ignore[assignment]  # another kind of node
+        with pytest.raises(janus_lite.JanusError):
+            fast(tree)
 
 
 def power(x: torch.Tensor, n: int) -> torch.Tensor:

@@ -14,6 +14,8 @@ _QUIET = {
     "TORCH_CPP_LOG_LEVEL": "ERROR",
     "TRANSFORMERS_VERBOSITY": "error",
     "TOKENIZERS_PARALLELISM": "false",
+    # The rows show what a replay costs, also where it does not pay.
+    "JANUS_LITE_PROFIT": "0",
     # Conversion is measured as a new machine would see it, never from an earlier run's cache.
     "TORCHINDUCTOR_FORCE_DISABLE_CACHES": "1",
 }

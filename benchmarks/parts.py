@@ -29,7 +29,7 @@ def parts_of(runner: Runner) -> dict[str, Callable[[], object]]:
     those one by one and have none. Keep `runner` while the parts are used: guards hold it weakly.
     """
     call = runner.inputs(CONVERSION_SEED)
-    (conversion,) = speculative_function(runner.target)._cache.entries
+    (conversion,) = speculative_function(runner.target).cache.entries
     emitted = conversion.emitted
     if not isinstance(emitted.check(call.args, call.kwargs), tuple):
         raise RuntimeError("the guards do not hold: the time of a miss is not the time of a check")

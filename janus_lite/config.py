@@ -21,6 +21,8 @@ class Config:
             (`JANUS_LITE_AUDIT=0` turns the net off).
         logs: log topics such as `"+function,record"`, read once at import (`JANUS_LITE_LOGS`).
         dump: folder that receives the generated source of each conversion (`JANUS_LITE_DUMP`).
+        profit: drop graphs that are no quicker than the function itself
+            (`JANUS_LITE_PROFIT=0` keeps them).
         patience: recordings without a single hit after which a function stays imperative.
         regions: whether graphs may have branches and loops: `"auto"`, where runs differed; `"off"`;
             `"always"`, every loop from the first recording on (for tests).
@@ -30,6 +32,7 @@ class Config:
     audit: bool = True
     logs: str = ""
     dump: str = ""
+    profit: bool = True
     patience: int = 16
     regions: str = "auto"
 
@@ -42,6 +45,7 @@ def _from_environment() -> Config:
         logs=read("JANUS_LITE_LOGS", ""),
         dump=read("JANUS_LITE_DUMP", ""),
         regions=read("JANUS_LITE_REGIONS", "auto"),
+        profit=read("JANUS_LITE_PROFIT", "1") not in {"", "0"},
     )
 
 

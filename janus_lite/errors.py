@@ -20,6 +20,7 @@ class Code(Enum):
     UNKNOWN_CALL = "JL0201"
     UNKNOWN_OBJECT = "JL0202"
     LEAK = "JL0203"
+    RECURSION = "JL0204"
     OUTSIDE_WRITE = "JL0301"
     HOST_EFFECT = "JL0302"
     OUTSIDE_ITERATOR = "JL0303"
@@ -35,6 +36,7 @@ class Code(Enum):
     AMBIENT_STATE = "JL0601"
     MEGAMORPHIC = "JL0602"
     BACKEND = "JL0604"
+    UNPROFITABLE = "JL0605"
     INTERNAL = "JL0901"
 
 
@@ -45,6 +47,7 @@ HINTS: dict[Code, str] = {
     Code.UNKNOWN_CALL: "call it outside the speculated function, or pass its result in",
     Code.UNKNOWN_OBJECT: "pass plain tensors, numbers, containers or modules",
     Code.LEAK: "call the function from Python code rather than through a C callback",
+    Code.RECURSION: "pass parts of the arguments, return new tensors, store after the call",
     Code.OUTSIDE_WRITE: "return the new value instead of storing it, or store it in the caller",
     Code.HOST_EFFECT: "do it in the caller, with plain values and outside of `try`",
     Code.OUTSIDE_ITERATOR: "create the iterator inside the function, or pass a list",
@@ -59,6 +62,7 @@ HINTS: dict[Code, str] = {
     Code.ESCAPING_OUTPUT: "return tensors, numbers, containers or plain objects",
     Code.AMBIENT_STATE: "call the function outside that mode",
     Code.MEGAMORPHIC: "make what varies a tensor, or raise max_graphs",
+    Code.UNPROFITABLE: "nothing to do: the function is quick enough as it is",
     Code.BACKEND: "use backend='eager', or fix the backend's own error",
     Code.INTERNAL: "please report it; the call itself ran imperatively and is right",
 }

@@ -29,6 +29,7 @@ class Stats:
         misses: calls that no graph fitted.
         assertion_failures: replays given up because a tensor's value decided otherwise.
         fallbacks: calls that ran imperatively without being recorded.
+        children: name and counters of each function below this one that has graphs of its own.
     """
 
     calls: int
@@ -38,6 +39,7 @@ class Stats:
     misses: int
     assertion_failures: int
     fallbacks: int
+    children: tuple[tuple[str, Stats], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -96,6 +98,8 @@ class Report:
         graphs: newest first.
         reasons: why calls were not converted, oldest first.
         last_miss: the assumption that the last recorded miss broke.
+        is_descended: the function runs imperatively, its callees have graphs of their own.
+        children: reports of the functions below this one that have graphs of their own.
     """
 
     name: str
@@ -104,6 +108,8 @@ class Report:
     graphs: tuple[GraphReport, ...]
     reasons: tuple[ReasonReport, ...]
     last_miss: str | None
+    is_descended: bool = False
+    children: tuple[Report, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain data."""
@@ -143,6 +149,10 @@ class Report:
         lines += [f"  imperative: {r.code} {r.site} {r.found} ({r.hint})" for r in recent]
         if self.last_miss:
             lines.append(f"  last miss: {self.last_miss}")
+        if self.is_descended:
+            lines.append("  descended: runs imperatively, what it calls has graphs of its own")
+        for child in self.children:
+            lines += [f"  {line}" for line in child._text(limit).splitlines()]
         return "\n".join(lines)
 
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Iterator, Sequence
 from types import BuiltinFunctionType
 from typing import Any
 
 import torch
+from torch.nn.modules import module as _modules
 from torch.overrides import TorchFunctionMode
+from torch.overrides import _pop_mode_temporarily as _pop_function_mode
 from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import _pop_mode_temporarily as _pop_dispatch_mode
 
 __all__ = [
     "GLOBAL_STATE_GUARD",
@@ -20,6 +24,8 @@ __all__ = [
     "is_plain",
     "is_tracing",
     "is_transforming",
+    "modes_popped",
+    "module_hook_tables",
     "set_versions",
     "tensor_guard",
     "without_modes",
@@ -52,6 +58,31 @@ set_versions = _C._autograd._unsafe_set_version_counter
 def is_transforming() -> bool:
     """Whether a `torch.func` transform (vmap, grad, ...) is running."""
     return _peek_transform is not None and _peek_transform() is not None
+
+
+def module_hook_tables(module: torch.nn.Module) -> tuple[Any, ...]:
+    """Everything that makes `module(...)` more than `module.forward(...)`; each empty if it is not.
+
+    These are the tables that `Module.__call__` itself looks at, and whether a tracer is active.
+    """
+    return (
+        module._forward_hooks,
+        module._forward_pre_hooks,
+        module._backward_hooks,
+        module._backward_pre_hooks,
+        _modules._global_forward_hooks,
+        _modules._global_forward_pre_hooks,
+        _modules._global_backward_hooks,
+        _modules._global_backward_pre_hooks,
+        _C._get_tracing_state(),
+    )
+
+
+@contextlib.contextmanager
+def modes_popped() -> Iterator[None]:
+    """Take the innermost function and dispatch mode off torch's stacks for a while."""
+    with _pop_function_mode(), _pop_dispatch_mode():
+        yield
 
 
 def is_plain(tensor: torch.Tensor) -> bool:

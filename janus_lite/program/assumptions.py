@@ -7,6 +7,7 @@ has changed; the third is looked at when the tensors are known to be such tensor
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
@@ -85,6 +86,16 @@ def _depends_on_call(read: Read) -> bool:
         assert isinstance(read.key, Source)
         return not (read.source.is_pinned and read.key.is_pinned)
     return not read.source.is_pinned
+
+
+def varying_fields(reads: Iterable[Read]) -> set[str]:
+    """Attributes that held different numbers in different objects, in one run over a structure."""
+    values: defaultdict[str, set[object]] = defaultdict(set)
+    for read in reads:
+        is_number = read.kind is ReadKind.EQUALS and type(read.expected) in (int, float)
+        if is_number and not read.source.is_pinned:
+            values[str(read.source).rpartition(".")[2]].add(read.expected)
+    return {field for field, seen in values.items() if len(seen) > 1}
 
 
 def describe(read: Read) -> str:

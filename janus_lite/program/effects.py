@@ -41,9 +41,14 @@ class Transaction:
     moves: tuple[Source, ...]
 
 
+def is_decision(operation: Operation) -> bool:
+    """Whether a value or shape that data decides is compared after the operation."""
+    return operation.kind in (OperationKind.ASSERT, OperationKind.SHAPE, OperationKind.FORM)
+
+
 def is_assertion(operation: Operation) -> bool:
     """Whether a replay compares something after the operation."""
-    return operation.kind in (OperationKind.ASSERT, OperationKind.SHAPE, OperationKind.FORM)
+    return is_decision(operation) or operation.kind is OperationKind.CALL
 
 
 def is_change(operation: Operation) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from janus_lite.errors import Reason
 from janus_lite.program.alike import Unmergeable
@@ -12,8 +13,9 @@ from janus_lite.program.effects import Transaction, plan_transaction
 from janus_lite.program.merge import merge
 from janus_lite.program.regions import Block, operations_of
 from janus_lite.record.effects import Effect
+from janus_lite.record.outputs import Built, Constant
 from janus_lite.record.source import Source
-from janus_lite.record.trace import Input, MarkKind, Operation, OperationKind, Trace
+from janus_lite.record.trace import Input, MarkKind, Operation, OperationKind, Ref, Trace
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -35,6 +37,9 @@ class Program:
         draws: some operation draws random numbers.
         trains: some operation is an action, of which no copy can be run to compare with.
         changes_ambient: some operation changes grad mode or autocast for the ones after it.
+        calls_regions: some operation enters a function region.
+        is_enterable: it may run as part of another replay, see Note [Function regions].
+        recursions: callees that called themselves and were inlined.
         traces: the runs.
     """
 
@@ -50,6 +55,9 @@ class Program:
     draws: bool
     trains: bool
     changes_ambient: bool
+    calls_regions: bool
+    is_enterable: bool
+    recursions: tuple[Any, ...]
     traces: tuple[Trace, ...]
 
 
@@ -81,6 +89,9 @@ def generalize(trace: Trace, positional: int, keywords: tuple[str, ...]) -> Prog
         draws=any(o.draws or o.moves for o in trace.operations),
         trains=any(o.kind is OperationKind.ACTION for o in trace.operations),
         changes_ambient=any(o.kind is OperationKind.AMBIENT for o in trace.operations),
+        calls_regions=any(o.kind is OperationKind.CALL for o in trace.operations),
+        is_enterable=_is_enterable(trace),
+        recursions=trace.recursions,
         traces=(trace.without_examples(),),
     )
 
@@ -107,6 +118,8 @@ def generalize_together(
             return planned
         if planned.moves:
             raise Unmergeable("changes objects that only a straight graph puts back")
+        if any(o.kind is OperationKind.CALL for o in trace.operations):
+            raise Unmergeable("enters function regions")
     merged = merge(traces)
     operations = tuple(operations_of(merged.block))
     written = dict.fromkeys(ref for o in operations for ref in o.written)
@@ -128,6 +141,9 @@ def generalize_together(
         draws=draws,
         trains=False,
         changes_ambient=any(o.kind is OperationKind.AMBIENT for o in operations),
+        calls_regions=False,
+        is_enterable=False,
+        recursions=tuple(dict.fromkeys(r for t in traces for r in t.recursions)),
         traces=tuple(t.without_examples() for t in traces),
     )
 
@@ -135,3 +151,19 @@ def generalize_together(
 def has_loops(trace: Trace) -> bool:
     """Whether heads of loops were marked in a run."""
     return any(mark.kind is MarkKind.HEAD for mark in trace.marks)
+
+
+def _is_enterable(trace: Trace) -> bool:
+    """Whether running the graph once more than eager does could not be noticed."""
+    is_quiet = not any(o.written or o.draws or o.moves for o in trace.operations)
+    is_quiet &= all(o.is_undoable for o in trace.operations)
+    return is_quiet and not trace.effects and _is_made(trace.output)
+
+
+def _is_made(plan: object) -> bool:
+    """Whether an output consists of tensors in containers that each replay makes."""
+    if isinstance(plan, Constant):
+        return plan.value is None
+    if isinstance(plan, Built):
+        return plan.cls in (tuple, list, dict) and all(map(_is_made, plan.items))
+    return isinstance(plan, Ref)

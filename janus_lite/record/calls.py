@@ -22,7 +22,7 @@ import numpy as np
 import torch
 
 from janus_lite.errors import Code
-from janus_lite.record import attributes, containers, draws, host, regions, training
+from janus_lite.record import attributes, containers, draws, host, regions, subcalls, training
 from janus_lite.record.contracts import (
     DENIED_METHODS,
     HOST_EFFECTS,
@@ -209,6 +209,26 @@ def _call_function(
         args, kwargs = host.plain_arguments(session, function, args, kwargs)
     if function in HOST_EFFECTS:
         return _host_effect(session, function, args, kwargs)
+    if session.callees is None or not subcalls.is_candidate(session, function):
+        return _run_twin(session, function, args, kwargs)
+    callee = subcalls.Callee.of(function, args)
+    region = session.callees.find(callee) if session.active else None
+    if region is not None:
+        return subcalls.call(session, callee, region, args, kwargs)
+    if callee in session.active:
+        cycle = session.active[session.active.index(callee) :]
+        session.recursions.update(dict.fromkeys(cycle))
+        session.walks_objects |= subcalls.walks_objects(session, args)
+    session.active.append(callee)
+    try:
+        return _run_twin(session, function, args, kwargs)
+    finally:
+        session.active.pop()
+
+
+def _run_twin(
+    session: Session, function: types.FunctionType, args: Arguments, kwargs: Keywords
+) -> Any:
     twin = session.twin_for(function)
     if twin is None:
         return function(*args, **kwargs)
@@ -689,8 +709,18 @@ def _call_container(
         session.heap.content(source, bound)
     elif name in _COMPARING:
         session.heap.fix_numbers(bound)
+    return _call_known_container(session, method, bound, args, kwargs)
+
+
+def _call_known_container(
+    session: Session, method: Any, bound: Any, args: Arguments, kwargs: Keywords
+) -> Any:
+    """A C method of a container whose content the run made, or has noted."""
+    name = method.__name__
     if name not in {"append", "appendleft", "extend"}:
         args, kwargs = _fixed(session, args, kwargs)
+    if name in {"index", "count", "remove", "__contains__"} and args:
+        session.tape.compare_by_identity(args[0], bound)
     if name in {"sort", "__eq__", "index", "count", "remove", "__contains__", "update", "extend"}:
         args, kwargs = _as_twins(session, args), _as_twins(session, kwargs)
         return _call_leaf(session, method, Contract.INSPECT, args, kwargs)

@@ -84,7 +84,7 @@ def refs_in_plan(plan: object) -> list[Ref]:
 _ATOMS = (type, types.ModuleType, enum.Enum, torch.Generator)
 
 
-def _is_atom(value: Any) -> bool:
+def is_atom(value: Any) -> bool:
     """Whether a value is the same at each replay; a method of an object made in the run is not."""
     if is_a(value, types.BuiltinFunctionType):
         return is_a(value.__self__, (types.NoneType, types.ModuleType, type))
@@ -135,7 +135,7 @@ class OutputPlanner:
         source = self._session.heap.source_of(value)
         if source is not None:
             return Ref(source.index) if isinstance(source, Made) else Loaded(source)
-        if _is_atom(value):
+        if is_atom(value):
             return Constant(value)
         if id(value) in self._open:
             return self._stop("an object that contains itself")
@@ -148,7 +148,7 @@ class OutputPlanner:
     def _factory(self, value: defaultdict[Any, Any]) -> object:
         factory = value.default_factory
         is_known = factory is None or self._session.heap.source_of(factory) is not None
-        if not (is_known or _is_atom(factory)):
+        if not (is_known or is_atom(factory)):
             self._stop("a `defaultdict` with a factory made in the run")
         return factory
 
@@ -203,7 +203,7 @@ class OutputPlanner:
     def _is_key(self, key: object) -> bool:
         return (
             type(key) in SCALARS
-            or _is_atom(key)
+            or is_atom(key)
             or (is_a(key, tuple) and all(self._is_key(k) for k in key))
         )
 

@@ -22,6 +22,7 @@ from janus_lite.record.hooks import TWINS
 from janus_lite.record.outputs import OutputPlanner, plan_now
 from janus_lite.record.session import Session, enter
 from janus_lite.record.source import Argument, Keyword
+from janus_lite.record.subcalls import Regions
 from janus_lite.record.tape import DispatchMode, FunctionMode, Observer
 from janus_lite.record.trace import Trace
 
@@ -33,6 +34,7 @@ def record(
     owner: object = None,
     relaxed: frozenset[str] = frozenset(),
     observe: Observer | None = None,
+    regions: Regions | None = None,
 ) -> tuple[Any, Trace]:
     """Call `function(*args, **kwargs)` under the recorder.
 
@@ -45,6 +47,7 @@ def record(
         relaxed: places (as printed by their source) where another object of the same class, or
             another number, may stand from now on.
         observe: shown each operation and what it gave.
+        regions: the function regions that are known.
 
     Returns:
         The user's result and the trace; `trace.reason` says why it cannot be replayed.
@@ -52,7 +55,8 @@ def record(
     Raises:
         BaseException: whatever the user's function raises, unchanged; its trace is dropped.
     """
-    session = Session(TWINS, calls.call, syntax.iterate, syntax.store_item, plan_now, relaxed)
+    runners = (calls.call, syntax.iterate, syntax.store_item, plan_now)
+    session = Session(TWINS, *runners, relaxed, regions)
     session.tape.observe = observe
     session.regions.wants_all = config.current().regions == "always"
     heap = session.heap
@@ -126,6 +130,8 @@ def _finish(session: Session, result: object, seconds: float) -> Trace:
         lists={**tape.lists, **planner.identities},
         looked=frozenset(session.regions.looked),
         spoiled="has sizes that vary" if tape.sizes.any_vary else session.regions.spoiled,
+        recursions=tuple(session.recursions),
+        walks_objects=session.walks_objects,
         reason=session.reason,
         seconds=seconds,
         examples=tuple(tape.examples),

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextvars import ContextVar
 from functools import cache, partial
 from types import CellType, CodeType, FrameType, FunctionType
 from typing import Any
+
+import torch
 
 from janus_lite.errors import Code, Reason, Site
 from janus_lite.record.audit import is_library_file
@@ -19,6 +22,7 @@ from janus_lite.record.instrument import NotInstrumentable, Twin, TwinCache
 from janus_lite.record.marks import RegionLog
 from janus_lite.record.scalars import Numbers
 from janus_lite.record.tape import Tape
+from janus_lite.torch_internals import modes_popped
 
 # Torch asks these files, for every operator under a dispatch mode, who shall run it.
 _DISPATCH_RULES = (os.path.join("torch", "_library", ""), os.path.join("torch", "_ops.py"))
@@ -26,6 +30,9 @@ _DISPATCH_RULES = (os.path.join("torch", "_library", ""), os.path.join("torch", 
 
 # Frames of their own for a part of a function that runs at once; from 3.12 on there are none.
 _INNER_FRAMES = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>"})
+
+
+_TENSOR_HASH = torch.Tensor.__hash__.__code__
 
 
 def _is_weakref_callback(code: CodeType) -> bool:
@@ -58,6 +65,7 @@ class Session:
         call: runs a call of the user's program (`calls.call`).
         iterate: prepares an iterable of the user's program (`syntax.iterate`).
         relaxed: places where another object of the same class, or another number, may stand.
+        callees: the function regions that are known (`subcalls.Regions`), `None` for none.
         store_item: does an item assignment of the user's program (`syntax.store_item`).
         plan_now: plans a value as it is at this moment (`outputs.plan_now`).
 
@@ -66,6 +74,9 @@ class Session:
         has_custom_backward: whether a custom autograd function ran, whose backward is Python code.
         opaque: how many custom autograd functions are running; a replay runs them for real.
         open_variables: context variables that the run has set and not reset yet.
+        active: the functions that may recurse and are running, outermost first.
+        recursions: those that were called again and inlined.
+        walks_objects: they were called on objects of the user's classes, parts of the arguments.
     """
 
     def __init__(
@@ -76,6 +87,7 @@ class Session:
         store_item: Callable[..., Any],
         plan_now: Callable[..., object],
         relaxed: frozenset[str] = frozenset(),
+        callees: Any = None,
     ) -> None:
         self.twins = twins
         self.call: Callable[..., Any] = partial(call, self)
@@ -86,6 +98,10 @@ class Session:
         self.opaque = 0
         self.has_custom_backward = False
         self.open_variables: dict[ContextVar[Any], int] = {}
+        self.callees = callees
+        self.active: list[Any] = []
+        self.recursions: dict[Any, None] = {}
+        self.walks_objects = False
         self._own_work = 0
         self.reason: Reason | None = None
         self.is_stopped = False
@@ -187,11 +203,25 @@ class Session:
         """A `with` block in which any library code may run: ours, or all it reads is noted."""
         return OwnWork(self)
 
+    @contextlib.contextmanager
+    def suspended(self) -> Iterator[None]:
+        """Leave the recording for a call that a replay makes for real as well; see `own_work`."""
+        outer = enter(SUSPENDED)
+        try:
+            with modes_popped():
+                yield
+        finally:
+            enter(outer)
+
     def aside(self) -> Aside:
         """A `with` block that runs for real and leaves no trace: a replay does it otherwise."""
         return Aside(self)
 
     # -------------------------------------------------------------- functions
+
+    def is_fresh_function(self, function: FunctionType) -> bool:
+        """Whether the run itself made the function."""
+        return id(function) in self._fresh_functions
 
     def made_function(self, function: FunctionType) -> None:
         """Register a function that the run itself made: nothing about it is outside state."""
@@ -248,6 +278,8 @@ class Session:
         """Whether a frame of `code` may start now; see `audit`."""
         if self.is_stopped or self._own_work or id(code) in self.twins.code_ids:
             return True
+        if code is _TENSOR_HASH and self.tape.has_answers:
+            self.stop(Code.RECURSION, "a tensor that a recursive call gave is hashed")
         if code.co_name == "__del__" or _is_weakref_callback(code):  # the collector ran in between
             return True
         if code.co_filename == "<string>" and id(code) in _generated_codes():
@@ -308,8 +340,17 @@ class Aside(OwnWork):
         super().__exit__(*exception)
 
 
+class _Suspended:
+    """Stands for a recording while a function region runs: not recording, yet not free either."""
+
+    is_stopped = True
+
+
+SUSPENDED = _Suspended()
+
+
 class _Current(threading.local):
-    session: Session | None = None
+    session: Session | _Suspended | None = None
 
 
 _current = _Current()
@@ -318,7 +359,7 @@ _current = _Current()
 def current() -> Session | None:
     """The recording of this thread that is still understood, `None` otherwise."""
     session = _current.session
-    return None if session is None or session.is_stopped else session
+    return session if isinstance(session, Session) and not session.is_stopped else None
 
 
 def is_recording() -> bool:
@@ -326,7 +367,7 @@ def is_recording() -> bool:
     return _current.session is not None
 
 
-def enter(session: Session | None) -> Session | None:
+def enter(session: Session | _Suspended | None) -> Session | _Suspended | None:
     """Make `session` the thread's recording; return the one before."""
     before = _current.session
     _current.session = session

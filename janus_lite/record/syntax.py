@@ -288,6 +288,8 @@ def identical(session: Session, left: object, right: object) -> bool:
     session.heap.compare_identity(left, right)
     if is_a(left, torch.Tensor) and is_a(right, torch.Tensor):
         session.tape.compare_identity(left, right)
+    if left is not right:
+        session.tape.compare_by_identity(left, (right,))
     return left is right
 
 
@@ -297,6 +299,7 @@ def contains(session: Session, item: Any, container: Any) -> bool:
     if is_a(container, torch.Tensor):
         return bool(session.call(type(container).__contains__, (container, item), {}))
     item, container = session.numbers.fixed(item), session.numbers.fixed(container)
+    session.tape.compare_by_identity(item, container)
     if (method := _python_method(session, container, "__contains__")) is not None:
         return test(session, session.call(method, (container, item), {}))
     source = session.heap.source_of(container)

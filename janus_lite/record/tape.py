@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import operator
 import weakref
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import lru_cache
@@ -27,7 +28,15 @@ from janus_lite.record.scalars import NUMBERS, Numbers, is_made, is_symbolic, pl
 from janus_lite.record.sizes import Sizes
 from janus_lite.record.source import Made, Source
 from janus_lite.record.torch_table import NumberUse, Treatment
-from janus_lite.record.trace import Input, Operation, OperationKind, Ref, TensorMeta, refs_in
+from janus_lite.record.trace import (
+    Answer,
+    Input,
+    Operation,
+    OperationKind,
+    Ref,
+    TensorMeta,
+    refs_in,
+)
 from janus_lite.torch_internals import TorchDispatchMode, TorchFunctionMode, is_plain, without_modes
 
 _NORM_TRAINING = 5  # position of `training` in the operators that update running statistics
@@ -35,6 +44,7 @@ Layout = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 Observer = Callable[[Operation, object], None]
 _UNSEEN: Any = object()
 _HOST_VALUES = (bool, int, float, complex)
+_CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 
 
 class Tape:
@@ -79,6 +89,7 @@ class Tape:
         self._values = 0
         self._fresh: set[Ref] = set()  # tensors that the last call made
         self._varies = False  # the sizes of what a call gives depend on sizes that vary
+        self._answered: set[Ref] = set()
         self._written: dict[Ref, None] = {}
         self._generators: dict[torch.Generator, None] = {}
         self._gradients: dict[int, torch.Tensor | None] = {}
@@ -103,6 +114,8 @@ class Tape:
     def add_input(self, tensor: torch.Tensor, source: Source) -> None:
         """Register an outside tensor."""
         if id(tensor) in self._live:
+            if self.is_answered(tensor):
+                self._stop(Code.RECURSION, f"a recursive call gave the tensor of {source}")
             return  # made in this run and read back through a fresh object
         with without_modes():
             if not is_plain(tensor):
@@ -368,6 +381,64 @@ class Tape:
         finally:
             self.depth -= 1
             self.is_unrecorded = was_unrecorded
+
+    # ------------------------------------------------------- function regions
+
+    def answered(self, tensor: torch.Tensor) -> Ref:
+        """Register a tensor that a function region gave; its bytes may be the outside's."""
+        ref = self._new(tensor)
+        self._answered.add(ref)
+        if is_plain(tensor):
+            with without_modes():
+                storage = tensor.untyped_storage()._cdata
+            self._outside_storages.setdefault(storage, []).append(ref)
+        else:
+            what = f"a function region gave a {type(tensor).__name__}, {tensor.layout}"
+            self._stop(Code.UNSUPPORTED_TENSOR, what)
+        return ref
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether function regions have given tensors."""
+        return bool(self._answered)
+
+    def compare_by_identity(self, value: object, others: Any) -> None:
+        """The program finds out whether `value` is one of `others`; C code asks that, too."""
+        if not self._answered or not is_a(value, torch.Tensor) or not is_a(others, _CONTAINERS):
+            return
+        tensors = [t for t in (value, *others) if is_a(t, torch.Tensor)]
+        if len(tensors) > 1 and any(map(self.is_answered, tensors)):
+            self._stop(Code.RECURSION, "the identity of a tensor that a recursive call gave")
+
+    def is_answered(self, tensor: torch.Tensor) -> bool:
+        """Whether a function region gave the tensor: a replay knows nothing of its identity."""
+        ref = self.ref_of(tensor)
+        return ref is not None and ref in self._answered
+
+    def call_region(
+        self,
+        region: Callable[..., object],
+        operands: tuple[object, ...],
+        answer: Answer,
+        result: object,
+    ) -> None:
+        """Record the call of a function region that has just been made."""
+        if self.is_stopped:
+            return
+        operation = Operation(
+            region,
+            operands,
+            {},
+            answer.fresh,
+            OperationKind.CALL,
+            answer,
+            is_guarded=self.try_depth > 0,
+            site=self._site(),
+            module=self._module(),
+        )
+        self.operations.append(operation)
+        if self.observe is not None:
+            self._show(operation, result)
 
     # ---------------------------------------------------------------- numbers
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
+from typing import Any
 
 import torch
 
@@ -183,6 +184,7 @@ class OperationKind(Enum):
     ACTION = auto()  # trains: changes outside objects for good, see Note [Actions]
     SHAPE = auto()  # data decides its output's shape: the shape is compared on replay
     FORM = auto()  # sizes that vary decide what comes out, see `Operation.expected`
+    CALL = auto()  # enters a function region: what it gives is compared with the recorded kind
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -196,9 +198,9 @@ class Operation:
         kwargs: keyword arguments, likewise.
         output: the result's structure with `Ref`s for tensors, `None` for no result.
         kind: see `OperationKind`.
-        expected: the host value (`ASSERT`), the output's shapes (`SHAPE`), or (`FORM`) how
-            many tensors come out, the rank of the one that does, `None` where sizes decide neither,
-            and those values that come out as they went in.
+        expected: the host value (`ASSERT`), the output's shapes (`SHAPE`), an `Answer` (`CALL`), or
+            (`FORM`) how many tensors come out, the rank of the one that does, `None` where sizes
+            decide neither, and those values that come out as they went in.
         written: outside tensors whose bytes it changed.
         mutates: it changed some tensor in place.
         is_undoable: what it changed outside can be put back: bytes, but no autograd history and
@@ -312,6 +314,30 @@ class Mark:
     state: State
 
 
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """A container of graph values that a call gave: exact class, keys of a dict, parts."""
+
+    cls: type
+    keys: tuple[str, ...] | None
+    parts: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Answer:
+    """What a function region gave.
+
+    Attributes:
+        structure: `Nested` containers of `Ref`s and `None`.
+        fresh: tensors that the caller had not known before, in order.
+        examples: those tensors; cleared when the trace is converted.
+    """
+
+    structure: object
+    fresh: tuple[Ref, ...]
+    examples: list[torch.Tensor]
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Trace:
     """Everything one recorded run showed.
@@ -328,6 +354,8 @@ class Trace:
         lists: which list of the run an operand or a plan was, by their ids.
         looked: those lists whose content the program looked at after its first decision.
         spoiled: why the run cannot be merged with another one, `None` when it may.
+        recursions: the callees that called themselves and were inlined (`subcalls.Callee`).
+        walks_objects: they were called on objects of the user's classes, parts of the arguments.
         reason: why the run cannot be replayed, `None` when it can.
         seconds: how long the run took.
     """
@@ -342,6 +370,8 @@ class Trace:
     lists: Mapping[int, int] = field(default_factory=dict)
     looked: frozenset[int] = frozenset()
     spoiled: str | None = None
+    recursions: tuple[Any, ...] = ()
+    walks_objects: bool = False
     reason: Reason | None = None
     seconds: float = 0.0
     examples: tuple[torch.Tensor, ...] = field(default=(), repr=False)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import weakref
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from janus_lite.program.generalize import Program
 from janus_lite.record.source import Pinned
@@ -81,6 +81,15 @@ class ConversionCache:
             if conversion not in kept:
                 self._retire(conversion)
         self.entries = kept
+
+    def exchange(self, is_meant: Callable[[Conversion], bool], emitted: Emitted) -> None:
+        """Run a conversion by another generated function from now on."""
+        for old in self.entries:
+            if is_meant(old):
+                new = replace(old, emitted=emitted)  # counts on with the same counter
+                self.entries = tuple(new if c is old else c for c in self.entries)
+                self._watches.pop(id(old), None)
+                self._watch_owners(new)
 
     def clear(self) -> None:
         """Drop everything."""

@@ -33,6 +33,7 @@ from janus_lite.runtime.commit import CommitEmitter, foreign_outputs, is_literal
 from janus_lite.runtime.fingerprint import Fingerprint, FingerprintBuilder
 from janus_lite.runtime.guards import GuardEmitter, Names
 from janus_lite.runtime.heap_check import HeapCheck, split_by_fingerprint
+from janus_lite.runtime.subcalls import call_lines
 from janus_lite.runtime.undo import remember, undo
 from janus_lite.torch_internals import tensor_guard
 
@@ -43,17 +44,31 @@ class Leave:
     Attributes:
         operation: the operation whose assertion failed, `None` for a miss.
         has_raised: an operation raised an error, which an imperative run will raise again.
+        is_called_off: a function region had no graph for what it was given.
+        is_late: function regions ran before the assertion: it would be dear to try another graph.
+        is_doubted: it was late inside another replay, which was called off for it.
     """
 
-    __slots__ = ("has_raised", "operation")
+    __slots__ = ("has_raised", "is_called_off", "is_doubted", "is_late", "operation")
 
-    def __init__(self, operation: Operation | None = None, *, has_raised: bool = False) -> None:
+    def __init__(
+        self,
+        operation: Operation | None = None,
+        *,
+        has_raised: bool = False,
+        is_called_off: bool = False,
+        is_late: bool = False,
+    ) -> None:
         self.operation = operation
         self.has_raised = has_raised
+        self.is_called_off = is_called_off
+        self.is_late = is_late
+        self.is_doubted = False
 
 
 MISS = Leave()
 RAISED = Leave(has_raised=True)
+CALLED_OFF = Leave(is_called_off=True)
 # Below this many heap facts a straight check is as quick as the fingerprint.
 FINGERPRINT_FROM = 16
 _counter = itertools.count(1)
@@ -67,19 +82,24 @@ class Emitted:
     Attributes:
         call: `call(args, kwargs)` gives the output or a `Leave`.
         check: the guards alone: `check(args, kwargs)` gives the inputs or `MISS`.
+        enter: `enter(args, kwargs, token)` is `call` as part of another replay: what does not
+            depend on the arguments is checked once per token. `None` where that is not allowed.
         shadow: `shadow(args, kwargs, copies, observe)` checks the guards and runs the operations
             on copies, showing every result; `None` unless it was asked for.
         source: the text of `call`.
         filename: under which `linecache` knows it.
         fingerprint: the words behind the quick accept, `None` when guards are few.
+        leaves: what `call` returns at its assertions.
     """
 
     call: Callable[[tuple[Any, ...], dict[str, Any]], Any]
     check: Callable[[tuple[Any, ...], dict[str, Any]], Any]
+    enter: Callable[[tuple[Any, ...], dict[str, Any], object], Any] | None
     shadow: Callable[..., Any] | None
     source: str
     filename: str
     fingerprint: Fingerprint | None
+    leaves: tuple[Leave, ...]
 
 
 def emit(
@@ -90,6 +110,7 @@ def emit(
     graph: Callable[..., Sequence[object]] | None = None,
     *,
     has_shadow: bool = False,
+    is_region: bool = False,
 ) -> Emitted:
     """Generate the function of a program.
 
@@ -101,8 +122,9 @@ def emit(
         graph: a foreign backend's compiled graph: it gets the inputs and returns the values of
             `foreign_outputs(program)`; `None` emits the operations themselves.
         has_shadow: also generate `Emitted.shadow`.
+        is_region: the function is entered by other replays, or by its own.
     """
-    writer = _Writer(program, examples, global_state, graph)
+    writer = _Writer(program, examples, global_state, graph, is_region=is_region)
     source = writer.module(has_shadow=has_shadow)
     filename = f"<janus_lite {next(_counter)} {name}>"
     linecache.cache[filename] = (len(source), None, source.splitlines(keepends=True), filename)
@@ -111,10 +133,12 @@ def emit(
     return Emitted(
         call=namespace["replay"],
         check=namespace["check"],
+        enter=namespace["replay"] if is_region and program.is_enterable else None,
         shadow=namespace.get("shadow"),
         source=source,
         filename=filename,
         fingerprint=writer.fingerprint,
+        leaves=tuple(writer.leaves),
     )
 
 
@@ -127,11 +151,16 @@ class _Writer:
         examples: Sequence[torch.Tensor],
         global_state: Callable[[], bool],
         graph: Callable[..., Sequence[object]] | None,
+        *,
+        is_region: bool,
     ) -> None:
         self._program = program
+        self._has_token = is_region or program.calls_regions
         self._graph = graph
         self.names = Names()
         self.fingerprint: Fingerprint | None = None
+        self.leaves: list[Leave] = []
+        self._is_late = False
         self._heap_inputs = [i for i in program.inputs if i.source.is_pinned]
         names = self.names.namespace
         names.update(
@@ -147,10 +176,15 @@ class _Writer:
             is_free_of_hooks=is_free_of_hooks,
             modes_are_off=ambient.modes_are_off,
         )
-        if examples:
-            varying = [i.varying for i in program.inputs]
-            strides = [i.order or () for i in program.inputs]
-            names["tensors_match"] = tensor_guard(examples, varying, strides)
+        checked = list(zip(examples, program.inputs, strict=True))
+        from_heap = [p for p in checked if p[1].source.is_pinned and self._has_token]
+        from_call = [p for p in checked if not (p[1].source.is_pinned and self._has_token)]
+        if from_call:
+            names["tensors_match"] = _guard_of(from_call)
+        if from_heap:
+            names["heap_matches"] = _guard_of(from_heap)
+        if self._has_token:
+            names.update(Leave=Leave, passed=[(Leave(), ())], new_token=object)
         if graph is not None:
             names["graph"] = graph
         self._targets: dict[int, str] = {}
@@ -163,11 +197,12 @@ class _Writer:
         guards.append(f"{_INDENT}return MISS")
         loaded = ", ".join(f"v{i.ref.index}" for i in self._program.inputs)
         check = [*guards, f"return ({loaded},)" if loaded else "return ()"]
+        parameters = "args, kwargs, token=None" if self._has_token else "args, kwargs"
         parts = [
-            "def check(args, kwargs):",
+            f"def check({parameters}):",
             *_indent(check),
             "",
-            "def replay(args, kwargs):",
+            f"def replay({parameters}):",
             *_indent([*guards, *self._body()]),
         ]
         if has_shadow:
@@ -188,22 +223,21 @@ class _Writer:
         emitter = GuardEmitter(self.names, lines)
         for read in assumptions.arguments:
             emitter.emit(read)
-        lines.append("if not (global_state() and modes_are_off()): return MISS")
-        if len(assumptions.heap) + len(self._heap_inputs) >= FINGERPRINT_FROM:
-            self._emit_with_fingerprint(emitter, lines)
+        if self._has_token:
+            self._emit_once_per_token(lines)
         else:
-            self._emit_plainly(emitter, lines, assumptions.heap)
+            self._emit_heap(emitter, lines)
         from_call = [i for i in self._program.inputs if not i.source.is_pinned]
         self._load_inputs(emitter, lines, from_call)
-        if self._program.inputs:
-            arguments = ", ".join(f"v{i.ref.index}" for i in self._program.inputs)
-            lines.append(f"if not tensors_match({arguments}): return MISS")
+        checked = from_call if self._has_token else self._program.inputs
+        if checked:
+            lines.append(f"if not tensors_match({_values(checked)}): return MISS")
         if self._program.trains:
             followed = [i for i in self._program.inputs if i.meta.requires_grad]
             tensors = "".join(f"v{item.ref.index}, " for item in followed)
             lines.append(f"if not is_free_of_hooks(({tensors})): return MISS")
         self._guard_sizes(emitter, lines)
-        for source in self._program.numbers:
+        for source in (*self._program.numbers, *_passed_sources(self._program.operations)):
             self._numbers[id(source)] = emitter.loader.load(source)
         return lines
 
@@ -218,6 +252,32 @@ class _Writer:
                 lines.append(f"if not v{item.ref.index}{ordered}.is_contiguous(): return MISS")
         for read in self._program.assumptions.sizes:
             emitter.emit(read)
+
+    def _emit_heap(self, emitter: GuardEmitter, lines: list[str]) -> None:
+        """The check of all that does not depend on the arguments."""
+        heap = self._program.assumptions.heap
+        lines.append("if not (global_state() and modes_are_off()): return MISS")
+        if len(heap) + len(self._heap_inputs) >= FINGERPRINT_FROM:
+            self._emit_with_fingerprint(emitter, lines)
+        else:
+            self._emit_plainly(emitter, lines, heap)
+
+    def _emit_once_per_token(self, lines: list[str]) -> None:
+        """Check the heap only once while one outermost call runs.
+
+        What is entered changes nothing, and no code of the user runs in between.
+        """
+        block: list[str] = []
+        self._emit_heap(GuardEmitter(self.names, block, prefix="h"), block)
+        values = _values(self._heap_inputs)
+        tensors = f"({values},)" if values else "()"
+        if values:
+            block.append(f"if not heap_matches({values}): return MISS")
+        block.append("if token is None: token = new_token()")
+        block.append(f"passed[0] = token, {tensors}")
+        lines += ["known, tensors = passed[0]", "if known is not token:", *_indent(block)]
+        if values:
+            lines += ["else:", f"{_INDENT}{tensors} = tensors"]
 
     def _emit_plainly(self, emitter: GuardEmitter, lines: list[str], reads: Sequence[Read]) -> None:
         for read in reads:
@@ -437,6 +497,15 @@ class _Writer:
     def _operation(self, operation: Operation, *, has_saved: bool) -> list[str]:
         call = self._call(operation)
         leave = self._leave(operation, has_saved=has_saved) if is_assertion(operation) else ""
+        if operation.kind is OperationKind.CALL:
+            return call_lines(
+                operation,
+                self.names,
+                self._value,
+                token="None" if self._program.changes_ambient else "token",
+                undo="undo(saved); " if has_saved else "",
+                leave=leave,
+            )
         if operation.kind is OperationKind.ASSERT:
             condition = self._host_value(call, operation.expected)
             return [f"if not ({condition}): {leave}"]
@@ -455,7 +524,10 @@ class _Writer:
         return lines
 
     def _leave(self, operation: Operation, *, has_saved: bool) -> str:
-        leave = f"return {self.names.constant(Leave(operation), 'failed')}"
+        self._is_late |= operation.kind is OperationKind.CALL
+        failed = Leave(operation, is_late=self._is_late)
+        self.leaves.append(failed)
+        leave = f"return {self.names.constant(failed, 'failed')}"
         return f"undo(saved); {leave}" if has_saved else leave
 
     def _host_value(self, call: str, expected: object) -> str:
@@ -545,6 +617,32 @@ class _Writer:
         commit.effects(len(self._program.operations))
         commit.output()
         return lines
+
+
+def _values(inputs: Sequence[Input]) -> str:
+    return ", ".join(f"v{item.ref.index}" for item in inputs)
+
+
+def _passed_sources(operations: Sequence[Operation]) -> list[Source]:
+    """What is handed to function regions from outside, read again at entry."""
+    calls = [o for o in operations if o.kind is OperationKind.CALL]
+    return [source for call in calls for source in _sources_in(call.args)]
+
+
+def _sources_in(value: object) -> list[Source]:
+    if isinstance(value, Source):
+        return [value]
+    parts = value.values() if isinstance(value, dict) else value
+    if isinstance(value, tuple | dict):
+        return [source for part in parts for source in _sources_in(part)]  # type: ignore[attr-defined]  # both have parts
+    return []
+
+
+def _guard_of(checked: Sequence[tuple[torch.Tensor, Input]]) -> Callable[..., bool]:
+    """Torch's own check that tensors look like the recorded ones, but for sizes that vary."""
+    varying = [item.varying for _, item in checked]
+    strides = [item.order or () for _, item in checked]
+    return tensor_guard([example for example, _ in checked], varying, strides)
 
 
 def _observation(refs: Sequence[Ref], more: str = "") -> str:

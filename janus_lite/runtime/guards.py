@@ -164,13 +164,16 @@ class GuardEmitter:
         names: shared names of the module.
         lines: receives the code.
         leave: the statement that reports a miss.
+        prefix: of the local names.
     """
 
-    def __init__(self, names: Names, lines: list[str], leave: str = "return MISS") -> None:
+    def __init__(
+        self, names: Names, lines: list[str], leave: str = "return MISS", prefix: str = "s"
+    ) -> None:
         self._names = names
         self._lines = lines
         self._leave = leave
-        self.loader = Loader(names, lines)
+        self.loader = Loader(names, lines, prefix)
 
     def emit(self, read: Read) -> None:
         """Append the check of one read."""

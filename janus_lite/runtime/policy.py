@@ -62,3 +62,24 @@ class Policy:
     def note_failure(self) -> None:
         """The recording just made could not be converted."""
         self._credit -= FAILURE_COST - 1
+
+
+class RegionCredit:
+    """How many replays may still be called off because a function region lacked a graph.
+
+    Each takes one; each `HITS_PER_CALL_OFF` hits give one back, never above `MOST_CALL_OFFS`.
+    """
+
+    HITS_PER_CALL_OFF = 5
+    MOST_CALL_OFFS = 12
+
+    def __init__(self) -> None:
+        self._credit = float(self.MOST_CALL_OFFS)
+        self._hits_seen = 0
+
+    def take(self, hits: int) -> bool:
+        """Count one replay that was called off; whether more may follow."""
+        earned = max(0, hits - self._hits_seen) / self.HITS_PER_CALL_OFF
+        self._hits_seen = hits
+        self._credit = min(self.MOST_CALL_OFFS, self._credit + earned) - 1
+        return self._credit >= 0

@@ -25,7 +25,7 @@ from janus_lite.errors import Code
 FUTURE_FLAGS = sum(
     getattr(__future__, name).compiler_flag for name in __future__.all_feature_names
 ) & ~(__future__.nested_scopes.compiler_flag | __future__.generators.compiler_flag)
-_COMPREHENSIONS = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"})
+COMPREHENSIONS = frozenset({"<listcomp>", "<setcomp>", "<dictcomp>", "<genexpr>"})
 FunctionNode = ast.FunctionDef | ast.Lambda
 
 
@@ -266,7 +266,7 @@ def nested_functions(code: CodeType) -> Iterator[CodeType]:
     """Yield the functions and lambdas made by `code`, in the order of the source."""
     for constant in code.co_consts:
         if isinstance(constant, CodeType):
-            if constant.co_name in _COMPREHENSIONS:
+            if constant.co_name in COMPREHENSIONS:
                 yield from nested_functions(constant)
             else:
                 yield constant

@@ -45,16 +45,21 @@ class Twin:
 
     def bind(self, function: FunctionType) -> FunctionType:
         """Return a function like `function` that runs the twin's code."""
-        twin = FunctionType(
-            self.code,
-            function.__globals__,
-            function.__name__,
-            function.__defaults__,
-            function.__closure__,
-        )
-        twin.__kwdefaults__ = function.__kwdefaults__
-        twin.__qualname__ = function.__qualname__
-        return twin
+        return bind_code(self.code, function)
+
+
+def bind_code(code: CodeType, function: FunctionType) -> FunctionType:
+    """Return a function like `function` that runs other code."""
+    twin = FunctionType(
+        code,
+        function.__globals__,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    twin.__kwdefaults__ = function.__kwdefaults__
+    twin.__qualname__ = function.__qualname__
+    return twin
 
 
 class TwinCache:

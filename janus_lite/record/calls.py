@@ -27,6 +27,7 @@ from janus_lite.record.contracts import (
     DENIED_METHODS,
     HOST_EFFECTS,
     ITERATORS,
+    PASS_ALONG,
     READS,
     RUN_LOCAL_TYPES,
     VALUE_TYPES,
@@ -65,6 +66,7 @@ _LOCK_METHODS = frozenset({"__enter__", "__exit__", "acquire", "release", "locke
 _BUILTIN_BASES = (dict, list, set, frozenset, tuple, str, int, float, deque)
 _LRU_CACHE = type(functools.lru_cache(lambda: None))
 _MODULE_CALL = torch.nn.Module.__call__
+_COMPARING = frozenset({"sort", "__eq__", "index", "count", "remove", "__contains__"})
 _HOOK_TABLES = ("_backward_hooks", "_backward_pre_hooks", "_forward_hooks", "_forward_pre_hooks")
 _GLOBAL_HOOKS = (
     "_global_backward_pre_hooks",
@@ -589,12 +591,20 @@ def _call_method(
 def _call_value_method(
     session: Session, method: Any, bound: Any, args: Arguments, kwargs: Keywords
 ) -> Any:
-    """A C method of a value that nobody else can change."""
+    """A C method of something that never changes, or that the run has made."""
     if session.numbers and is_a(bound, tuple):
         if method.__name__ == "numel" and _are_varying_sizes(session, bound):
             return _product(session, bound)
         session.heap.fix_numbers(bound)
+    elif not is_a(bound, tuple) and _is_unread(session, bound):
+        return _unknown(session, method, args, kwargs)
     return _call_leaf(session, method, Contract.PURE, args, kwargs)
+
+
+def _is_unread(session: Session, value: Any) -> bool:
+    """Whether it is an outside `str` or `int` of a class of its own, whose value nobody noted."""
+    is_plain = type(value) in (*VALUE_TYPES, *RUN_LOCAL_TYPES) or is_a(value, enum.Enum)
+    return not is_plain and session.heap.source_of(value) is not None
 
 
 def _call_object_method(
@@ -747,6 +757,8 @@ def _call_leaf(
         return result
     if contract is Contract.PURE:
         understood = [_leaf_argument(session, a) for a in (*args, *kwargs.values())]
+        if function not in PASS_ALONG:
+            understood = [_with_fixed_elements(session, value) for value in understood]
         if any(value is _UNKNOWN for value in understood):
             return _unknown(session, function, args, kwargs)
         args, named = tuple(understood[: len(args)]), understood[len(args) :]
@@ -775,6 +787,11 @@ def _leaf_argument(session: Session, value: Any) -> Any:
     if is_a(value, list | tuple | dict | set | frozenset | deque):
         return value  # its elements are only passed along
     return _UNKNOWN
+
+
+def _with_fixed_elements(session: Session, value: Any) -> Any:
+    """An iterator whose varying numbers are taken for constants: C code computes with them."""
+    return map(session.numbers.fixed, value) if is_a(value, ITERATORS) else value
 
 
 def _is_getter_argument(session: Session, value: object) -> bool:

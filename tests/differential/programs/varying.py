@@ -715,6 +715,7 @@ def handed_on_by_c_code(state, x):
         pairs,
         tuple(reversed((state.n, 1))),
         list(map(lambda i: i + 1, [state.n])),
+    )
 
 
 # ------------------------------------------- C code that computes with what an iterator gives it

@@ -259,11 +259,11 @@ class SpeculativeFunction:
     def _record(self, args: tuple[Any, ...], kwargs: dict[str, Any], failed: Failed | None) -> Any:
         self._recorded += 1
         global_state = GLOBAL_STATE_GUARD()
-        regions = self._regions_for(args)
+        callees = self._regions_for(args)
         module, relaxed = self._module(), self._relaxed
         sibling = None if failed is None else self._mergeable(failed[0], args, kwargs)
         try:
-            result, trace = record(self.original, args, kwargs, module, relaxed, regions=regions)
+            result, trace = record(self.original, args, kwargs, module, relaxed, callees=callees)
         except BaseException:
             if failed is not None:  # the decision led to an error, of which there is no graph
                 self._raising = (*self._raising[-_REMEMBERED_ERRORS:], failed[1])

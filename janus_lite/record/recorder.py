@@ -34,7 +34,7 @@ def record(
     owner: object = None,
     relaxed: frozenset[str] = frozenset(),
     observe: Observer | None = None,
-    regions: Regions | None = None,
+    callees: Regions | None = None,
 ) -> tuple[Any, Trace]:
     """Call `function(*args, **kwargs)` under the recorder.
 
@@ -47,7 +47,7 @@ def record(
         relaxed: places (as printed by their source) where another object of the same class, or
             another number, may stand from now on.
         observe: shown each operation and what it gave.
-        regions: the function regions that are known.
+        callees: the function regions that are known.
 
     Returns:
         The user's result and the trace; `trace.reason` says why it cannot be replayed.
@@ -56,7 +56,7 @@ def record(
         BaseException: whatever the user's function raises, unchanged; its trace is dropped.
     """
     runners = (calls.call, syntax.iterate, syntax.store_item, plan_now)
-    session = Session(TWINS, *runners, relaxed, regions)
+    session = Session(TWINS, *runners, relaxed, callees)
     session.tape.observe = observe
     session.regions.wants_all = config.current().regions == "always"
     heap = session.heap

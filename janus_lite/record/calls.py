@@ -24,6 +24,8 @@ from janus_lite.record import attributes, containers, draws, host, training
 from janus_lite.record.contracts import (
     DENIED_METHODS,
     HOST_EFFECTS,
+    ITERATORS,
+    PASS_ALONG,
     READS,
     RUN_LOCAL_TYPES,
     VALUE_TYPES,
@@ -57,6 +59,7 @@ _LOCK_METHODS = frozenset({"__enter__", "__exit__", "acquire", "release", "locke
 _BUILTIN_BASES = (dict, list, set, frozenset, tuple, str, int, float, deque)
 _LRU_CACHE = type(functools.lru_cache(lambda: None))
 _MODULE_CALL = torch.nn.Module.__call__
+_COMPARING = frozenset({"sort", "__eq__", "index", "count", "remove", "__contains__"})
 _HOOK_TABLES = ("_backward_hooks", "_backward_pre_hooks", "_forward_hooks", "_forward_pre_hooks")
 _GLOBAL_HOOKS = (
     "_global_backward_pre_hooks",
@@ -432,7 +435,7 @@ def _call_method(
     if cls in RUN_LOCAL_TYPES and session.heap.source_of(bound) is not None:
         return _unknown(session, method, args, kwargs)
     if cls in VALUE_TYPES or cls in RUN_LOCAL_TYPES or is_a(bound, str | int | tuple):
-        return _call_leaf(session, method, Contract.PURE, args, kwargs)
+        return _call_value_method(session, method, bound, args, kwargs)
     for base, reads in READS.items():
         if issubclass(cls, base):
             return _call_container(session, method, bound, reads, args, kwargs)
@@ -443,6 +446,23 @@ def _call_method(
     if is_a(bound, contextvars.ContextVar):
         return _call_context_variable(session, method, bound, args)
     return _call_object_method(session, method, bound, args, kwargs)
+
+
+def _call_value_method(
+    session: Session, method: Any, bound: Any, args: Arguments, kwargs: Keywords
+) -> Any:
+    """A C method of something that never changes, or that the run has made."""
+    if is_a(bound, tuple):
+        session.heap.snapshot(bound)  # C code looks at the elements
+    elif _is_unread(session, bound):
+        return _unknown(session, method, args, kwargs)
+    return _call_leaf(session, method, Contract.PURE, args, kwargs)
+
+
+def _is_unread(session: Session, value: Any) -> bool:
+    """Whether it is an outside `str` or `int` of a class of its own, whose value nobody noted."""
+    is_plain = type(value) in (*VALUE_TYPES, *RUN_LOCAL_TYPES) or is_a(value, enum.Enum)
+    return not is_plain and session.heap.source_of(value) is not None
 
 
 def _call_object_method(
@@ -557,6 +577,8 @@ def _call_container(
         session.heap.content(source, bound)
     if name not in {"append", "appendleft", "extend"}:
         args, kwargs = _fixed(session, args, kwargs)
+    if name in _COMPARING and session.numbers:
+        session.heap.snapshot(bound)  # C code compares the elements
     if name in {"sort", "__eq__", "index", "count", "remove", "__contains__", "update", "extend"}:
         args, kwargs = _as_twins(session, args), _as_twins(session, kwargs)
         return _call_leaf(session, method, Contract.INSPECT, args, kwargs)
@@ -583,6 +605,8 @@ def _call_leaf(
         return result
     if contract is Contract.PURE:
         understood = [_leaf_argument(session, a) for a in (*args, *kwargs.values())]
+        if function not in PASS_ALONG:
+            understood = [_with_fixed_elements(session, value) for value in understood]
         if any(value is _UNKNOWN for value in understood):
             return _unknown(session, function, args, kwargs)
         args, named = tuple(understood[: len(args)]), understood[len(args) :]
@@ -605,6 +629,11 @@ def _leaf_argument(session: Session, value: Any) -> Any:
     if is_a(value, list | tuple | dict | set | frozenset | deque):
         return value  # its elements are only passed along
     return _UNKNOWN
+
+
+def _with_fixed_elements(session: Session, value: Any) -> Any:
+    """An iterator whose varying numbers are taken for constants: C code computes with them."""
+    return map(session.numbers.fixed, value) if is_a(value, ITERATORS) else value
 
 
 def _is_getter_argument(session: Session, value: object) -> bool:
@@ -630,7 +659,8 @@ def _callback(session: Session, value: Any) -> Any:
     def call_twin(*args: Any, **kwargs: Any) -> Any:
         depth, session.tape.depth = session.tape.depth, 0
         try:
-            return call(session, value, args, kwargs)
+            # C code compares what it gets, or tests it.
+            return session.numbers.fixed(call(session, value, args, kwargs))
         finally:
             session.tape.depth = depth
 

@@ -197,6 +197,11 @@ ITERATORS: tuple[type, ...] = (
     *(c for c in vars(itertools).values() if isinstance(c, type)),
     MappingProxyType,
 )  # fmt: skip
+# Pure leaves that hand on what an iterator gives as it is; all others compute with it.
+PASS_ALONG: frozenset[object] = frozenset(
+    {list, tuple, deque, enumerate, zip, reversed, itertools.chain, itertools.islice}
+    | {itertools.cycle, itertools.repeat, itertools.zip_longest, itertools.product}
+)
 RUN_LOCAL_TYPES: tuple[type, ...] = (*ITERATORS, super, property, staticmethod, classmethod)
 
 

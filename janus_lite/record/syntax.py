@@ -281,6 +281,8 @@ def contains(session: Session, item: Any, container: Any) -> bool:
             session.stop(Code.UNKNOWN_OBJECT, f"`in` on a {type(container).__qualname__}")
     elif not _is_plain(container) and not is_a(container, _CONTAINERS):
         return any(compare(session, "==", item, other) for other in iterate(session, container))
+    elif session.numbers:
+        session.heap.snapshot(container)  # its numbers are compared by C code
     if is_a(item, torch.Tensor):  # hashed by library code, by identity
         with session.own_work():
             return item in container

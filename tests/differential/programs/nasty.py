@@ -2346,7 +2346,7 @@ def signature_inspected():
 # -------------------------------------------------------------------------------- autograd
 
 
-@program(code="JL0201")
+@program(hits=5)
 def backward_inside():
     weight = torch.ones(3, requires_grad=True)
 
@@ -2358,7 +2358,7 @@ def backward_inside():
     return World(call=call, state={"weight": weight})
 
 
-@program(code="JL0201")
+@program(hits=5)
 def autograd_grad_inside():
     weight = torch.ones(3, requires_grad=True)
 
@@ -2369,7 +2369,7 @@ def autograd_grad_inside():
     return World(call=call, state={"weight": weight})
 
 
-@program(code="JL0201")
+@program(hits=5)
 def double_backward_inside():
     weight = torch.ones(3, requires_grad=True)
 

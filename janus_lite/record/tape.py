@@ -22,6 +22,7 @@ from janus_lite.errors import Code, Site
 from janus_lite.record import torch_table
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.kinds import is_a
+from janus_lite.record.marks import RegionLog
 from janus_lite.record.scalars import NUMBERS, Numbers, is_made, is_symbolic, plain, rebuilt
 from janus_lite.record.source import Made, Source
 from janus_lite.record.torch_table import Treatment
@@ -46,6 +47,7 @@ class Tape:
         made: the graph value of an object that is neither tensor nor number, `None` for others.
         note_gradient: notes which gradient an outside tensor has at entry.
         numbers: the numbers that vary.
+        regions: what control flow is open.
     """
 
     def __init__(
@@ -57,7 +59,9 @@ class Tape:
         made: Callable[[object], Made | None],
         note_gradient: Callable[[torch.Tensor, object], None],
         numbers: Numbers,
+        regions: RegionLog,
     ) -> None:
+        self._regions = regions
         self._numbers = numbers
         self._stop = stop
         self._site = site
@@ -82,6 +86,7 @@ class Tape:
         self.inputs: list[Input] = []
         self.examples: list[torch.Tensor] = []
         self.operations: list[Operation] = []
+        self.lists: dict[int, int] = {}  # which list an operand was, by the operand's id
 
     # ----------------------------------------------------------------- values
 
@@ -124,6 +129,15 @@ class Tape:
         """The graph value of a tensor, `None` when nobody knows it."""
         found = self._live.get(id(tensor))
         return found[1] if found is not None else None
+
+    def tensors(self) -> dict[Ref, torch.Tensor]:
+        """The graph's tensors that are still alive."""
+        pairs = [(ref, weak()) for weak, ref in self._live.values()]
+        return {ref: tensor for ref, tensor in pairs if tensor is not None}
+
+    def outside_of(self, tensor: torch.Tensor) -> tuple[Ref, ...]:
+        """The outside tensors whose memory a tensor shares."""
+        return tuple(self._outside_storages.get(tensor.untyped_storage()._cdata, ()))
 
     def _new(self, tensor: torch.Tensor) -> Ref:
         ref = self._next()
@@ -238,6 +252,7 @@ class Tape:
             self.try_depth > 0,
             self._site(),
             self._module(),
+            self._regions.decide() if kind is not OperationKind.COMPUTE else (),
             layout,
         )
         self.operations.append(operation)
@@ -334,6 +349,7 @@ class Tape:
                 is_guarded=self.try_depth > 0,
                 site=self._site(),
                 module=self._module(),
+                loops=self._regions.decide() if is_assertion else (),
             )
         )
         return None if made is None else Made(made.index)
@@ -357,6 +373,7 @@ class Tape:
             self._stop(Code.OPERATION_RAISED, f"`{function.__name__}` raised {error!r}")
             raise
         output, given = self._drawn(result)
+        self._regions.keep_apart("draws from a generator of Python or NumPy")
         self.operations.append(
             Operation(
                 function,
@@ -396,6 +413,7 @@ class Tape:
         self._forget_facts()
         self.depth += 1
         was_unrecorded, self.is_unrecorded = self.is_unrecorded, True
+        self._regions.keep_apart("trains")
         if not self._gradients:
             self.note_gradients()
         self._has_acted = True
@@ -440,6 +458,25 @@ class Tape:
         self._values += 1
         return ref
 
+    def compare_identity(self, one: torch.Tensor, other: torch.Tensor) -> None:
+        """Assert that two tensors are (or are not) one, where that may hang on a decision."""
+        refs = self.ref_of(one), self.ref_of(other)
+        if self._regions.decisions and None not in refs:
+            self.operations.append(
+                Operation(
+                    operator.is_,
+                    refs,
+                    {},
+                    None,
+                    OperationKind.ASSERT,
+                    one is other,
+                    is_guarded=self.try_depth > 0,
+                    site=self._site(),
+                    module=self._module(),
+                    loops=self._regions.decide(),
+                )
+            )
+
     # ---------------------------------------------------------------- encoding
 
     def _view_layout(
@@ -478,7 +515,9 @@ class Tape:
 
     def _encode_parts(self, value: Any) -> object:
         if type(value) is list:
-            return [self._encode(v) for v in value]
+            encoded = [self._encode(v) for v in value]
+            self.lists[id(encoded)] = id(value)
+            return encoded
         if type(value) is tuple:
             return tuple(self._encode(v) for v in value)
         if is_a(value, slice):

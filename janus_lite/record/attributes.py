@@ -337,8 +337,7 @@ def _load_from_tensor(session: Session, owner: torch.Tensor, name: str) -> Any:
 def store(session: Session, owner: Any, name: str, value: Any) -> None:
     """`owner.name = value`; on an outside object the store joins the write-set."""
     if is_a(owner, torch.Tensor):
-        _refuse_write(session, owner, f".{name} = ...")
-        setattr(owner, name, value)
+        _store_on_tensor(session, owner, name, value)
         return
     if is_a(owner, type):
         _store_on_class(session, owner, name, value)
@@ -355,6 +354,21 @@ def store(session: Session, owner: Any, name: str, value: Any) -> None:
         session.call(raw.fset, (owner, value), {})
         return
     store_plainly(session, owner, name, value)
+
+
+def _store_on_tensor(session: Session, owner: torch.Tensor, name: str, value: Any) -> None:
+    """`owner.name = value` for a tensor: only of a gradient, which is an action."""
+    if name == "grad" and (value is None or is_a(value, torch.Tensor)):
+        run = functools.partial(set_gradient, owner, value)
+        session.tape.act(set_gradient, (owner, value), {}, run)
+        return
+    _refuse_write(session, owner, f".{name} = ...")
+    setattr(owner, name, value)
+
+
+def set_gradient(tensor: torch.Tensor, gradient: torch.Tensor | None) -> None:
+    """Give a tensor a gradient, or let go of the one it has."""
+    tensor.grad = gradient
 
 
 def _store_on_class(session: Session, owner: type, name: str, value: Any) -> None:

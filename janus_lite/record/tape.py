@@ -266,13 +266,16 @@ class Tape:
         makes it anew in each replay: that depends on the graph and on what was there at entry.
         """
         found = target(owner)
-        is_known = self.input_source(owner) is not None and type(owner) is torch.nn.Parameter
+        with without_modes():
+            is_known = self.input_source(owner) is not None and owner.is_leaf
         before = self._gradients.get(id(owner), _UNSEEN) if self._has_acted else found
         if not is_known or (found is None and before is not None) or before is _UNSEEN:
             if found is None:
                 self._read_gradient(target, owner, OperationKind.ASSERT, None)
             else:
-                self._stop(Code.TENSOR_ESCAPE, "`grad` of no parameter, or of one met too late")
+                self._stop(
+                    Code.TENSOR_ESCAPE, "`grad` of a tensor that is no leaf, or met too late"
+                )
         elif found is None or self.ref_of(found) is None:
             self._note_gradient(owner, before)
             if found is not before:

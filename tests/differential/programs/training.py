@@ -790,3 +790,85 @@ def error_in_the_optimiser():
     world = trained(call, sgd, log=log)
     world.between = between
     return world
+
+
+@program(hits=9)
+def gradients_let_go_by_hand():
+    def call(model, opt, x, y):
+        loss = F.cross_entropy(model(x), y)
+        loss.backward()
+        opt.step()
+        for parameter in model.parameters():
+            parameter.grad = None
+        return loss
+
+    return trained(call, sgd)
+
+
+@program(hits=9)
+def gradients_set_by_hand():
+    def call(model, opt, x, y):
+        loss = F.cross_entropy(model(x), y)
+        weights = list(model.parameters())
+        for weight, gradient in zip(weights, torch.autograd.grad(loss, weights)):
+            weight.grad = gradient * 0.5
+        opt.step()
+        return loss, model[0].weight.grad
+
+    return trained(call, sgd)
+
+
+@program(hits=9)
+def plain_tensors_trained_by_hand():
+    weight = torch.zeros(3, 2, requires_grad=True)
+    bias = torch.zeros(2, requires_grad=True)
+
+    def call(x, y):
+        loss = F.cross_entropy(x @ weight + bias, y)
+        loss.backward()
+        with torch.no_grad():
+            for tensor in (weight, bias):
+                tensor.sub_(tensor.grad * 0.1)
+                tensor.grad.zero_()
+        return loss
+
+    return World(call=call, inputs=batch, state={"weight": weight, "bias": bias})
+
+
+@program(hits=8)
+def average_of_the_weights():
+    average = network()
+
+    def call(model, opt, x, y):
+        loss = train(model, opt, x, y)
+        with torch.no_grad():
+            for kept, weight in zip(average.parameters(), model.parameters()):
+                kept.lerp_(weight, 0.1)
+        return loss, average(x)
+
+    return trained(call, lambda p: torch.optim.Adam(p, 0.01), average=average)
+
+
+@program(hits=8)
+def several_steps_in_one_call():
+    def call(model, opt, x, y):
+        losses = [train(model, opt, x, y).item() for _ in range(3)]
+        with torch.no_grad():
+            model[0].weight.mul_(0.99)
+        return losses, model(x)
+
+    return trained(call, sgd)
+
+
+@program(hits=8)
+def penalty_on_the_gradient():
+    def call(model, opt, x, y):
+        loss = F.cross_entropy(model(x), y)
+        gradients = torch.autograd.grad(loss, list(model.parameters()), create_graph=True)
+        penalty = sum(g.pow(2).sum() for g in gradients)
+        (loss + penalty).backward()
+        opt.step()
+        opt.zero_grad()
+        return loss, penalty
+
+    return trained(call, sgd)

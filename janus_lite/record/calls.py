@@ -33,7 +33,9 @@ from janus_lite.record.contracts import (
     python_leaves,
     table,
 )
+from janus_lite.record.effects import StoreKind
 from janus_lite.record.heap import SCALARS, instance_dict
+from janus_lite.record.iterators import EXHAUSTED, PEEKABLE
 from janus_lite.record.kinds import is_a
 from janus_lite.record.scalars import FUNCTIONS, NUMBERS, is_number, is_symbolic, plain
 from janus_lite.record.session import Session
@@ -787,8 +789,11 @@ def _iter(session: Session, function: Any, args: Arguments, kwargs: Keywords) ->
 
 def _next(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
     iterator = args[0]
-    if session.heap.source_of(iterator) is not None:
-        session.stop(Code.OUTSIDE_ITERATOR, f"`next` on {session.heap.source_of(iterator)}")
+    source = session.heap.source_of(iterator)
+    if source is not None and type(iterator) in PEEKABLE:
+        return _advance(session, iterator, args)
+    if source is not None:
+        session.stop(Code.OUTSIDE_ITERATOR, f"`next` on {source}")
         return next(*args)
     _, method = session.heap.class_attribute(type(iterator), "__next__")
     if is_a(method, types.FunctionType):
@@ -799,6 +804,17 @@ def _next(session: Session, function: Any, args: Arguments, kwargs: Keywords) ->
                 return args[1]
             raise
     return next(*args)
+
+
+def _advance(session: Session, iterator: Any, args: Arguments) -> Any:
+    """`next` of an outside iterator that says what comes; a replay takes it at its commit."""
+    with session.own_work():
+        found = session.heap.upcoming(iterator)
+    if not session.is_stopped:
+        session.store(StoreKind.METHOD, iterator, "__next__")
+        session.regions.keep_apart("steps an outside iterator")
+    taken = next(*args)
+    return taken if found is EXHAUSTED else found
 
 
 def _isinstance(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> bool:

@@ -7,6 +7,7 @@ were read.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import functools
 import types
@@ -20,6 +21,7 @@ import torch
 from janus_lite.errors import Code, Site
 from janus_lite.record.contracts import ITERATORS
 from janus_lite.record.effects import WriteLog
+from janus_lite.record.iterators import EXHAUSTED, PEEKABLE, peek, sequence_of
 from janus_lite.record.kinds import is_a
 from janus_lite.record.scalars import NUMBERS, Numbers, is_symbolic
 from janus_lite.record.source import (
@@ -32,8 +34,10 @@ from janus_lite.record.source import (
     Made,
     Pinned,
     Referent,
+    Sequence,
     Source,
     Step,
+    Upcoming,
 )
 from janus_lite.record.trace import Read, ReadKind, Ref
 
@@ -153,6 +157,7 @@ class Heap:
         self._class_reads: dict[tuple[type, str], tuple[type | None, object]] = {}
         self._class_values: dict[tuple[type, str], Any] = {}
         self._made: dict[int, tuple[object, Made]] = {}
+        self._advanced: dict[int, int] = {}
         self._snapshots: set[int] = set()
         self._typed: set[int] = set()
         self._instance_dicts: dict[int, tuple[object, Pinned]] = {}
@@ -213,9 +218,10 @@ class Heap:
             elif first is not source:
                 self._read(ReadKind.SAME, source, expected=True, key=first)
             return
-        if kind in ITERATORS:
+        if kind in ITERATORS and kind not in PEEKABLE:
             self._stop(Code.OUTSIDE_ITERATOR, f"reads the {kind.__qualname__} {source}")
-        if _has_identity(kind) or self._is_held(source):  # type: ignore[arg-type]  # classes hash
+        is_held = kind not in PEEKABLE and _has_identity(kind)  # type: ignore[arg-type]  # classes hash
+        if is_held or self._is_held(source):
             is_root = is_a(value, torch.nn.Module) and not _is_submodule(source)
             self._read(ReadKind.IS, source, self.pin(value, str(source), is_weak=is_root))
             return
@@ -497,6 +503,23 @@ class Heap:
         if source is None or self._writes.is_written(value, name):
             return found
         return self.read(found, self.step(Field, source, name))
+
+    def upcoming(self, iterator: Any) -> Any:
+        """Note what an outside iterator gives next; return what the program gets for it."""
+        source = self.source_of(iterator)
+        assert source is not None
+        ahead = self._advanced.get(id(iterator), 0)
+        self._advanced[id(iterator)] = ahead + 1
+        found = peek(iterator, 0)
+        if found is EXHAUSTED:
+            self._stop(Code.OUTSIDE_ITERATOR, f"the end of {source}")
+            return found
+        with contextlib.suppress(TypeError):
+            sequence = sequence_of(iterator)
+            place = self.step(Sequence, source)
+            self.mark(sequence, place)
+            self._refuse_changed(sequence, place)
+        return self.read(found, self.step(Upcoming, source, ahead))
 
     @_never_raises
     def tensor_attribute(self, tensor: torch.Tensor, name: str) -> None:

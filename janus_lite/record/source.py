@@ -168,6 +168,24 @@ class Answer(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Upcoming(Step):
+    """What the iterator `owner` will give after `ahead` others."""
+
+    ahead: int
+
+    def __str__(self) -> str:
+        return f"next({self.owner}, {self.ahead} ahead)"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sequence(Step):
+    """The list or tuple that the iterator `owner` goes through."""
+
+    def __str__(self) -> str:
+        return f"the sequence of {self.owner}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Made(Source):
     """A number that an operation of the graph gives: `loss.item()`, and what is computed of it.
 

@@ -24,6 +24,7 @@ from janus_lite.record import attributes, containers
 from janus_lite.record.audit import is_library_file
 from janus_lite.record.contracts import RUN_LOCAL_TYPES, VALUE_TYPES
 from janus_lite.record.heap import SCALARS
+from janus_lite.record.iterators import PEEKABLE
 from janus_lite.record.kinds import is_a
 from janus_lite.record.scalars import is_number, is_symbolic, plain
 from janus_lite.record.session import Session
@@ -241,6 +242,8 @@ def _has_only_identity(cls: type) -> bool:
 def _plain_operation(
     session: Session, function: Callable[..., Any], name: str, reflected: str, left: Any, right: Any
 ) -> Any:
+    if type(left) in PEEKABLE or type(right) in PEEKABLE:
+        session.heap.compare_identity(left, right)
     if is_a(left, torch.Tensor):
         if (method := _TENSOR_METHODS.get(name)) is not None:
             return session.call(method, (left, right), {})
@@ -414,9 +417,7 @@ def iterate(session: Session, value: Any) -> Any:
             session.heap.content(source, value)
         return value
     if _is_plain(value):
-        if source is not None:
-            session.stop(Code.OUTSIDE_ITERATOR, f"steps the iterator {source}")
-        return value
+        return value if source is None else _take(session, value, source)
     if (method := _python_method(session, value, "__iter__")) is not None:
         return _step(session, session.call(method, (value,), {}))
     if _python_method(session, value, "__next__") is not None:
@@ -426,6 +427,23 @@ def iterate(session: Session, value: Any) -> Any:
     if not is_a(value, types.MappingProxyType):
         session.stop(Code.UNKNOWN_OBJECT, f"iterates over a {type(value).__qualname__}")
     return value
+
+
+def _take(session: Session, iterator: Any, source: Source) -> Any:
+    """What gives the elements of an outside iterator one by one."""
+    if type(iterator) in PEEKABLE:
+        return _taken(session, iterator)
+    session.stop(Code.OUTSIDE_ITERATOR, f"steps the iterator {source}")
+    return iterator
+
+
+def _taken(session: Session, iterator: Any) -> Iterator[Any]:
+    while True:
+        try:
+            value = session.call(next, (iterator,), {})
+        except StopIteration:
+            return
+        yield value
 
 
 def _step(session: Session, iterator: Any) -> Any:
@@ -513,6 +531,8 @@ def formatted(session: Session, value: Any) -> Any:
     """What an f-string may format in place of `value`."""
     session.regions.look(value)
     value = session.numbers.fix(value)
+    if type(value) in PEEKABLE:
+        session.stop(Code.UNKNOWN_OBJECT, f"formats a {type(value).__qualname__}")
     if not _is_plain(value) and not session.heap.snapshot(value):
         for name in ("__format__", "__str__", "__repr__"):
             if (method := _python_method(session, value, name)) is not None:

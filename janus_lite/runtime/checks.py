@@ -11,6 +11,7 @@ import torch
 
 from janus_lite.program.assumptions import describe
 from janus_lite.program.generalize import Program
+from janus_lite.record.iterators import peek, sequence_of
 from janus_lite.record.source import (
     Answer,
     Argument,
@@ -23,8 +24,10 @@ from janus_lite.record.source import (
     Keyword,
     Pinned,
     Referent,
+    Sequence,
     Source,
     Step,
+    Upcoming,
 )
 from janus_lite.record.tape import is_free_of_hooks
 from janus_lite.record.trace import Read, ReadKind, TensorMeta
@@ -87,6 +90,8 @@ _STEPS: dict[type[Source], Callable[[Any, Any], object]] = {
     CellContents: lambda owner, _: owner.cell_contents,
     Field: lambda owner, source: getattr(owner, source.name),
     Referent: lambda owner, _: owner(),
+    Upcoming: lambda owner, source: peek(owner, source.ahead),
+    Sequence: lambda owner, _: sequence_of(owner),
     Answer: lambda owner, source: owner(*source.arguments),
 }
 

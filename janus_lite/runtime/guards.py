@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from janus_lite.record.iterators import peek, sequence_of
 from janus_lite.record.source import (
     Answer,
     Argument,
@@ -21,8 +22,10 @@ from janus_lite.record.source import (
     Keyword,
     Pinned,
     Referent,
+    Sequence,
     Source,
     Step,
+    Upcoming,
 )
 from janus_lite.record.trace import Read, ReadKind
 
@@ -45,6 +48,8 @@ class Names:
             "dict_get": dict.get,
             "is_empty": is_empty,
             "typed": typed,
+            "peek": peek,
+            "sequence_of": sequence_of,
         }
         self._constants: dict[int, str] = {}
 
@@ -99,6 +104,10 @@ class Loader:
                 return self._entry(source)
             case Computed():
                 return self._computed(source)
+            case Upcoming():
+                return f"peek({self.load(source.owner)}, {source.ahead})"
+            case Sequence():
+                return f"sequence_of({self.load(source.owner)})"
             case Step():
                 return f"{self._called(source)}{self._step(source)}"
         raise TypeError(f"no rule to load a {type(source).__name__}")

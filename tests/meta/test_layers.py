@@ -17,8 +17,8 @@ pytestmark = pytest.mark.tiny
 ORDER = {
     "janus_lite": """
         errors config logs torch_internals stances
-        record record.kinds record.source record.scalars record.effects record.trace
-        record.marks
+        record record.kinds record.iterators record.source record.scalars record.effects
+        record.trace record.marks
         record.contracts record.torch_table record.instrument record.audit record.stack record.heap
         record.tape record.session record.text record.attributes record.outputs record.regions
         record.host

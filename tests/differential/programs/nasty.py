@@ -392,7 +392,7 @@ def generator_with_finally():
     return World(call=call)
 
 
-@program(code="JL0303")
+@program(hits=4)
 def outside_iterator():
     stream = iter(range(100))
     return World(call=lambda x: x * next(stream))
@@ -422,7 +422,7 @@ def itertools_inside():
     return World(call=call)
 
 
-@program(code="JL0303")
+@program(hits=4)
 def infinite_count_outside():
     counter = itertools.count()
     return World(call=lambda x: x + next(counter))

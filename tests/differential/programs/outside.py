@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import itertools
 import types
 
 import torch
@@ -404,3 +405,168 @@ def last_element_of_a_set_popped():
         return y, name
 
     return World(call=call, between=lambda _: names.add("a") or names.discard("next"))
+
+
+# --------------------------------------------------------------------------------- iterators
+
+
+@program(hits=5)
+def batches_from_an_iterator():
+    batches = [torch.full((3,), float(i)) for i in range(9)]
+    stream = iter(batches)
+
+    def call(x):
+        return x * next(stream)
+
+    return World(call=call, state={"left": Left(stream)})
+
+
+class Left:
+    """How much is left of an iterator, and what comes next."""
+
+    def __init__(self, iterator):
+        self.iterator = iterator
+
+    @property
+    def __dict__(self):
+        text = repr(self.iterator)
+        return {"text": text if text.startswith("count") else str(self.iterator.__reduce__()[1:])}
+
+
+@program(hits=4)
+def steps_counted_by_itertools():
+    steps, halves = itertools.count(3), itertools.count(0.5, 0.25)
+
+    def call(x):
+        return x * next(steps) + next(halves) * next(halves)
+
+    return World(call=call, state={"steps": Left(steps), "halves": Left(halves)})
+
+
+@program(hits=4)
+def numbers_of_a_range():
+    class Trainer:
+        def __init__(self):
+            self.left = iter(range(2, 40, 3))
+
+        def __call__(self, x):
+            first, second = next(self.left), next(self.left)
+            return x * first + second
+
+    trainer = Trainer()
+    return World(call=trainer, state={"left": Left(trainer.left)})
+
+
+@program(hits=3)
+def pairs_from_an_iterator():
+    stream = iter([(torch.full((3,), float(i)), i) for i in range(9)])
+
+    def call(x):
+        y, number = next(stream)
+        return x * y + number
+
+    return World(call=call, state={"left": Left(stream)})
+
+
+@program(hits=3)
+def iterator_exchanged_outside():
+    class Epoch:
+        stream = None
+
+    epoch = Epoch()
+    epoch.stream = iter([torch.ones(3), torch.zeros(3)])
+
+    def between(step):
+        if step % 2 == 0:
+            epoch.stream = iter([torch.ones(3) * step, torch.zeros(3)])
+
+    def call(x):
+        return x + next(epoch.stream)
+
+    return World(call=call, between=between)
+
+
+@program(hits=4)
+def elements_taken_before_a_decision():
+    stream = iter([torch.full((3,), float(i)) for i in range(30)])
+
+    def call(x):
+        y = x * next(stream)
+        if y.sum() > 0:
+            return y + next(stream)
+        return y
+
+    return World(call=call, state={"left": Left(stream)})
+
+
+@program(hits=3)
+def some_elements_taken_by_a_loop():
+    stream = itertools.count(1)
+
+    def call(x):
+        for number in stream:
+            x = x * number
+            if number % 3 == 0:
+                break
+        return x
+
+    return World(call=call, state={"left": Left(stream)})
+
+
+@program(code="JL0303")
+def iterator_that_ends():
+    stream = iter([])
+
+    def call(x):
+        return x * next(stream, 2)
+
+    return World(call=call)
+
+
+@program(code="JL0301")
+def list_changed_before_its_iterator_is_asked():
+    numbers = [torch.ones(3), torch.ones(3) * 2]
+
+    def call(x, stream):
+        numbers[0] = x
+        return x * next(stream)
+
+    return World(call=call, inputs=lambda step: (torch.ones(3) * step, iter(numbers)))
+
+
+@program(hits=1)
+def iterator_of_a_list_that_is_changed_elsewhere():
+    numbers, others = [torch.ones(3), torch.ones(3) * 2], [torch.ones(3) * 3, torch.ones(3)]
+
+    def call(x, stream):
+        numbers[0] = x
+        return x * next(stream)
+
+    def inputs(step):
+        return torch.ones(3) * (step + 2), iter(numbers if step % 4 == 3 else others)
+
+    return World(call=call, inputs=inputs, state={"numbers": numbers, "others": others})
+
+
+@program(hits=1)
+def two_iterators_become_one():
+    numbers = [torch.full((3,), float(i)) for i in range(20)]
+
+    def call(x, first, second):
+        return x * next(first) + next(second)
+
+    def inputs(step):
+        first, second = iter(numbers), iter(numbers)
+        return torch.ones(3), first, (first if step % 3 == 2 else second)
+
+    return World(call=call, inputs=inputs)
+
+
+@program(code="JL0303")
+def generator_of_the_outside():
+    stream = (torch.ones(3) * i for i in range(9))
+
+    def call(x):
+        return x * next(stream)
+
+    return World(call=call)

@@ -59,7 +59,7 @@ def plan_transaction(
     speculative = operations[:commit]
     for operation in speculative:
         if operation.written and not operation.is_undoable:
-            found = "changes an outside tensor that autograd follows, and decides on a value later"
+            found = "changes history or form of an outside tensor, and decides on a value later"
             return Reason(Code.LATE_ASSERTION, found, operation.site)
     for effect in effects:
         if isinstance(effect, HostCall) and _is_overtaken(effect, operations, commit):

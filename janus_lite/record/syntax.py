@@ -471,9 +471,17 @@ def unpack(session: Session, value: Any) -> Any:
         session.heap.length(value)
         value = [session.heap.element(value, index) for index in range(len(value))]
     for element in value:
-        if is_a(element, list | tuple):
-            session.heap.snapshot(element)
+        _note_nested(session, element)
     return iterate(session, value)
+
+
+def _note_nested(session: Session, value: Any) -> None:
+    """Note the outside sequences in what may be unpacked further; numbers are only handed on."""
+    if containers.is_made_sequence(session, value):
+        for element in value:
+            _note_nested(session, element)
+    elif is_a(value, list | tuple):
+        session.heap.snapshot(value)
 
 
 def spread_mapping(session: Session, value: Any) -> Any:

@@ -462,23 +462,26 @@ class Tape:
                     self._mutated = True
                     outside = self._outside_storages.get(tensor.untyped_storage()._cdata, ())
                     self._written.update(dict.fromkeys(outside))
-                    if tensor.requires_grad and torch.is_grad_enabled():
-                        self._undoable = False  # autograd's history of it changes as well
+                    # Sizes, strides, autograd's history: what no copy of bytes brings back.
+                    has_history = tensor.requires_grad and torch.is_grad_enabled()
+                    self._undoable &= not (has_history or facts.changes_form)
 
 
 class _Facts:
     """What an operator's schema says."""
 
-    __slots__ = ("is_dynamic", "is_index", "is_norm", "may_draw", "written")
+    __slots__ = ("changes_form", "is_dynamic", "is_index", "is_norm", "may_draw", "written")
 
-    def __init__(
-        self, written: tuple[int | str, ...], name: str, *, may_draw: bool, is_dynamic: bool
-    ) -> None:
+    def __init__(self, written: tuple[int | str, ...], name: str, tags: set[torch.Tag]) -> None:
         self.written = written
         self.is_norm = name in torch_table.NORMS_WITH_STATISTICS
         self.is_index = name == "aten::index"
-        self.may_draw = may_draw
-        self.is_dynamic = is_dynamic
+        self.may_draw = torch.Tag.nondeterministic_seeded in tags
+        # A size may be given as a tensor, which is read as a number on the way.
+        self.is_dynamic = not tags.isdisjoint(
+            (torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output)
+        )
+        self.changes_form = torch.Tag.inplace_view in tags
 
 
 def _is_dynamic_call(facts: _Facts, args: tuple[Any, ...]) -> bool:
@@ -502,16 +505,7 @@ def operator_facts(operator: Any) -> _Facts:
     # Their schemas do not own up to updating the running statistics.
     if schema.name in torch_table.NORMS_WITH_STATISTICS:
         written += [3, 4]
-    tags = set(operator.tags)
-    return _Facts(
-        tuple(written),
-        schema.name,
-        may_draw=torch.Tag.nondeterministic_seeded in tags,
-        # A size may be given as a tensor, which is read as a number on the way.
-        is_dynamic=not tags.isdisjoint(
-            (torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output)
-        ),
-    )
+    return _Facts(tuple(written), schema.name, set(operator.tags))
 
 
 def _is_host_value(result: Any) -> bool:

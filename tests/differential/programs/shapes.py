@@ -186,6 +186,13 @@ def views(state, x):
 
 
 @given()
+def views_without_gradients(state, x):
+    with torch.no_grad():
+        h = (x * 2).view(x.shape[0], 2, 3).transpose(0, 1).unsqueeze(0)
+        return h, h.transpose(1, 2).reshape(x.shape[0], -1), x.view(-1, 2).t().unsqueeze(1)
+
+
+@given()
 def broadcast_and_expand(state, x):
     n = x.shape[0]
     return x[:, None].expand(n, n, 6) * x[None], x.repeat(2, 1), x[:1].expand_as(x).sum(0)
@@ -412,14 +419,35 @@ def reshaped_and_changed(state, x):
     return x, h, h.sum() if x.shape[0] > 0 else x
 
 
-@given()
-def changed_before_a_decision(state, x):
+@given(hits=15, inputs=lambda step: (torch.randn((8, 9, 12, 2, 3, 2, 3)[step % 7], 6),))
+def a_view_for_small_sizes_changed_before_a_decision(state, x):
     h = x[: x.shape[0] // 4 + 1].t().reshape(-1)
     h.add_(1)
-    F.dropout(x, 0.5)
-    if h.sum() > 2:
+    if x[-1].sum() > 0:
         return x * 2
-    return x
+    return h
+
+
+@given(hits=15, inputs=lambda step: (torch.randn((4, 5, 6, 7, 16, 20)[min(step, 5)], 6),))
+def nothing_drawn_for_small_sizes_before_a_decision(state, x):
+    noise = torch.rand(x.shape[0] // 8)
+    return noise, (x if x.sum() > 0 else x * 2)
+
+
+@given(hits=20, inputs=lambda step: (torch.randn(size_of(step) + 1, size_of(step + 50) + 1),))
+def transposed_in_place_and_back(state, x):
+    x.t_()
+    shape, rows = x.shape, x[: x.shape[0] // 2]
+    x.t_()
+    return shape, rows, x.shape
+
+
+@given(hits=0)
+def transposed_in_place_before_a_decision(state, x):
+    x.t_()
+    h = x * 2 if x.sum() > 0 else x * 3
+    x.t_()
+    return h
 
 
 @given()
@@ -432,8 +460,8 @@ def written_into_a_buffer(state, x):
 @given()
 def changed_in_place(state, x):
     x.mul_(2)
-    x.unsqueeze_(0).squeeze_(0)
-    return x.shape, x.add_(1)
+    h = (x * 2).unsqueeze_(0).squeeze_(0)
+    return x.shape, x.add_(1), h
 
 
 @given(hits=22, inputs=lambda step: (torch.randn(2, 1, 6),))

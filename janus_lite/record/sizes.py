@@ -101,7 +101,7 @@ class Sizes:
 
     def are_asked(self, name: str, value: Any) -> bool:
         """Whether a function of this name asks a varying tensor for its sizes."""
-        return bool(self._varying) and name in self._answers and self._varies(value)
+        return bool(self._varying) and name in self._answers and self.varies(value)
 
     def answer(self, name: str, tensor: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
         """What the program gets: numbers that vary, or a truth value and an assertion.
@@ -114,15 +114,16 @@ class Sizes:
     def fix(self, *values: Any) -> None:
         """Take all sizes of the varying tensors among `values` for constants."""
         for tensor in values:
-            if self._varying and self._varies(tensor):
+            if self._varying and self.varies(tensor):
                 self._numbers.fixed(self._shape(tensor))
 
     def fix_dim(self, tensor: Any, dim: Any) -> None:
         """Take one size for a constant."""
-        if self._varying and self._varies(tensor) and type(dim) is int:
+        if self._varying and self.varies(tensor) and type(dim) is int:
             self._numbers.fix(self._at(tensor, dim))
 
-    def _varies(self, value: Any) -> bool:
+    def varies(self, value: Any) -> bool:
+        """Whether a value is a tensor of which the sizes vary."""
         return is_a(value, torch.Tensor) and self._ref_of(value) in self._varying
 
     # ---------------------------------------------------------------- answers

@@ -22,6 +22,7 @@ from janus_lite.errors import Code, Site
 from janus_lite.record import torch_table
 from janus_lite.record.heap import SCALARS, is_scalar
 from janus_lite.record.kinds import is_a
+from janus_lite.record.marks import RegionLog
 from janus_lite.record.scalars import NUMBERS, Numbers, is_made, is_symbolic, plain, rebuilt
 from janus_lite.record.sizes import Sizes
 from janus_lite.record.source import Made, Source
@@ -45,6 +46,7 @@ class Tape:
         note: notes the content of an outside container that an operation reads.
         numbers: the numbers that vary.
         relaxed: places where another size may stand.
+        regions: what control flow is open.
     """
 
     def __init__(
@@ -55,7 +57,9 @@ class Tape:
         note: Callable[[object], None],
         numbers: Numbers,
         relaxed: frozenset[str],
+        regions: RegionLog,
     ) -> None:
+        self._regions = regions
         self._numbers = numbers
         self.sizes = Sizes(numbers, relaxed, self.ref_of, self.operate)
         self._stop = stop
@@ -79,6 +83,7 @@ class Tape:
         self.inputs: list[Input] = []
         self.examples: list[torch.Tensor] = []
         self.operations: list[Operation] = []
+        self.lists: dict[int, int] = {}  # which list an operand was, by the operand's id
 
     # ----------------------------------------------------------------- values
 
@@ -119,6 +124,15 @@ class Tape:
         """The graph value of a tensor, `None` when nobody knows it."""
         found = self._live.get(id(tensor))
         return found[1] if found is not None else None
+
+    def tensors(self) -> dict[Ref, torch.Tensor]:
+        """The graph's tensors that are still alive."""
+        pairs = [(ref, weak()) for weak, ref in self._live.values()]
+        return {ref: tensor for ref, tensor in pairs if tensor is not None}
+
+    def outside_of(self, tensor: torch.Tensor) -> tuple[Ref, ...]:
+        """The outside tensors whose memory a tensor shares."""
+        return tuple(self._outside_storages.get(tensor.untyped_storage()._cdata, ()))
 
     def _new(self, tensor: torch.Tensor) -> Ref:
         ref = self._next()
@@ -250,6 +264,7 @@ class Tape:
             self.try_depth > 0,
             self._site(),
             self._module(),
+            self._regions.decide() if kind is not OperationKind.COMPUTE else (),
             layout,
         )
         self.operations.append(operation)
@@ -265,10 +280,15 @@ class Tape:
         if is_a(result, torch.Tensor) and torch_table.drops_dims(target):
             with without_modes():
                 rank = result.dim()
-        given: list[Ref] = []
+        given: list[int] = []
+        parts = output if isinstance(output, tuple) else (output,)
         if not self._mutated and torch_table.may_copy(target, frozenset(keywords)):
-            given = [ref for ref in refs_in(output) if ref not in self._fresh]
-        self.sizes.add([ref for ref in refs_in(output) if ref not in given])
+            given = [i for i, part in enumerate(parts) if not self._fresh.issuperset(refs_in(part))]
+        if any(isinstance(parts[index], tuple) for index in given):
+            name = torch_table.name_of(target)
+            self._stop(Code.TENSOR_ESCAPE, f"`{name}` gives back arguments inside of a tuple")
+        made = [part for index, part in enumerate(parts) if index not in given]
+        self.sizes.add(refs_in(made))
         form = (count, rank, *given)
         return form if any(part is not None for part in form) else None
 
@@ -320,6 +340,7 @@ class Tape:
                 is_guarded=self.try_depth > 0,
                 site=self._site(),
                 module=self._module(),
+                loops=self._regions.decide() if is_assertion else (),
             )
         )
         return None if made is None else Made(made.index)
@@ -328,6 +349,25 @@ class Tape:
         ref = Ref(self._values)
         self._values += 1
         return ref
+
+    def compare_identity(self, one: torch.Tensor, other: torch.Tensor) -> None:
+        """Assert that two tensors are (or are not) one, where that may hang on a decision."""
+        refs = self.ref_of(one), self.ref_of(other)
+        if self._regions.decisions and None not in refs:
+            self.operations.append(
+                Operation(
+                    operator.is_,
+                    refs,
+                    {},
+                    None,
+                    OperationKind.ASSERT,
+                    one is other,
+                    is_guarded=self.try_depth > 0,
+                    site=self._site(),
+                    module=self._module(),
+                    loops=self._regions.decide(),
+                )
+            )
 
     # ---------------------------------------------------------------- encoding
 
@@ -371,7 +411,9 @@ class Tape:
 
     def _encode_parts(self, value: Any, use: NumberUse) -> object:
         if type(value) is list:
-            return [self._encode(v, use) for v in value]
+            encoded = [self._encode(v, use) for v in value]
+            self.lists[id(encoded)] = id(value)
+            return encoded
         if type(value) is tuple or type(value) is torch.Size:
             return tuple(self._encode(v, use) for v in value)
         if is_a(value, slice):

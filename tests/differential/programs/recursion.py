@@ -787,3 +787,95 @@ def a_tree_that_shares_its_parts():
         return (Tree(None, tree, tree),)
 
     return World(call=Encoder(), inputs=inputs)
+
+
+# ------------------------------------------------------------- what the caller learns of an answer
+
+
+def kept_or_copied(tree, x):
+    if tree.is_leaf:
+        return x if tree.word % 3 else x.clone()
+    left = kept_or_copied(tree.left, x)
+    return left if tree.word is None else x
+
+
+@program(hits=5)
+def the_argument_or_a_copy_comes_back():
+    """The output shows whether both tensors are one."""
+    return World(
+        call=lambda tree, x: (kept_or_copied(tree, x), x),
+        inputs=lambda step: (*word_trees(step), torch.ones(2)),
+    )
+
+
+def of_any_size(tree):
+    if tree.is_leaf:
+        return torch.ones(2, dtype=torch.float64 if tree.word % 3 else torch.float32)
+    left, right = of_any_size(tree.left), of_any_size(tree.right)
+    scale = 2 if left.dtype == torch.float64 else 3
+    return torch.cat([left * scale, right])
+
+
+@program()
+def answers_of_many_shapes_and_dtypes():
+    return World(call=of_any_size, inputs=word_trees)
+
+
+def asks_for_gradients(tree, x):
+    if tree.is_leaf:
+        return x * 2 if torch.is_grad_enabled() else x * 3
+    with torch.no_grad():
+        left = asks_for_gradients(tree.left, x)
+    return left + asks_for_gradients(tree.right, x)
+
+
+@program(hits=5)
+def a_callee_asks_for_the_grad_mode():
+    return World(call=asks_for_gradients, inputs=lambda step: (*word_trees(step), torch.ones(2)))
+
+
+class Level:
+    """State that the caller sets for its callees."""
+
+    def __init__(self):
+        self.depth = 0
+
+
+def below_a_level(tree, level):
+    if tree.is_leaf:
+        return torch.tensor([1.0, level.depth])
+    level.depth += 1
+    total = below_a_level(tree.left, level) + below_a_level(tree.right, level)
+    level.depth -= 1
+    return total
+
+
+@program()
+def a_store_that_the_callee_reads():
+    level = Level()
+    return World(
+        call=lambda tree: below_a_level(tree, level), inputs=word_trees, state={"level": level}
+    )
+
+
+def fixed_level(tree, level):
+    if tree.is_leaf:
+        return torch.tensor([1.0, level.depth])
+    return fixed_level(tree.left, level) + fixed_level(tree.right, level)
+
+
+@program()
+def a_store_of_the_caller_alone():
+    """The callee is a region; only its caller stores, before the call."""
+    level = Level()
+
+    def outer(tree, depth):
+        before = fixed_level(tree, level)
+        level.depth = depth
+        return before - fixed_level(tree, level) * 2
+
+    return World(
+        call=outer,
+        inputs=lambda step: (*word_trees(step), step % 3),
+        state={"level": level},
+    )

@@ -59,7 +59,7 @@ unit: $(STAMP) ## all tests on this machine's devices
 tiny: $(STAMP) ## the pre-commit tests, under 10 s
 	$(BIN)/python -m pytest -m tiny
 
-nightly: $(STAMP) ## the long runs: 2,000 random sequences of calls, planted bugs, many graphs
+nightly: $(STAMP) ## the long runs: 2,000 random sequences of calls, 3,000 random programs, planted bugs
 	$(BIN)/python -m pytest -m nightly $(PYTEST_ARGS)
 
 compat: ## the same tests on Python 3.12 with torch 2.11

@@ -25,6 +25,7 @@ SUITES = {
     "micro": "bench_micro_*.py",
     "models": "bench_janus_models.py",
     "train": "bench_janus_train.py",
+    "janus": "bench_janus_paper.py",
     "nimble": "bench_nimble_*.py",
 }
 # What a run measures when no suite is named.

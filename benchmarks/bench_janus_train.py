@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 from dataclasses import replace
 
 import pytest
@@ -11,10 +10,9 @@ from benchmarks.baselines import Variant
 from benchmarks.cases import Case, Program
 from benchmarks.digits import NEEDED_ACCURACY, Training, train_both
 from benchmarks.equality import Comparison, Verdict, compare
-from benchmarks.measure import Measured, Record, Setting, reason_to_leave_out
+from benchmarks.measure import Measured, Record, Setting, reason_to_leave_out, timed_steps
 from benchmarks.models.lenet import LeNet
-from benchmarks.results import Row, break_even
-from benchmarks.timing import interquartile_range, interval_of_median
+from benchmarks.results import Row
 
 _DIGITS = Case(
     name="lenet_digits",
@@ -65,31 +63,9 @@ def _judged(row: Row, training: Training, remark: str, *, has_exact_bits: bool) 
     if not is_right:
         return Measured(row=replace(row, accuracy="wrong"))
     accuracy = "bitwise" if comparison.verdict is Verdict.BITWISE else "close"
-    return _timed(replace(row, accuracy=accuracy), training)
+    return timed_steps(replace(row, accuracy=accuracy), training.pairs, _CONVERTING_STEPS)
 
 
 def _is_accepted(comparison: Comparison, *, has_exact_bits: bool) -> bool:
     # Rounding grows along a training; without a promise of bits, the test accuracy decides.
     return comparison.verdict is Verdict.BITWISE or not has_exact_bits
-
-
-def _timed(row: Row, training: Training) -> Measured:
-    pairs = training.pairs
-    steady = slice(_CONVERTING_STEPS, None)
-    firsts, seconds = pairs.first[steady], pairs.second[steady]
-    eager_s, subject_s = statistics.median(firsts), statistics.median(seconds)
-    early = zip(pairs.first[:_CONVERTING_STEPS], pairs.second[:_CONVERTING_STEPS], strict=True)
-    conversion_s = max(0.0, sum(b - a for a, b in early))
-    speedup = interval_of_median(pairs.ratios[steady])
-    row = replace(
-        row,
-        median_s=subject_s,
-        iqr_s=interquartile_range(seconds),
-        samples=len(seconds),
-        speedup=speedup.middle,
-        speedup_low=speedup.low,
-        speedup_high=speedup.high,
-        conversion_s=conversion_s,
-        break_even_calls=break_even(conversion_s, eager_s, subject_s) if speedup.low > 1 else None,
-    )
-    return Measured(row=row, samples=seconds, eager_samples=firsts)

@@ -26,6 +26,7 @@ from benchmarks.measure import Measured, Record, Setting
 from benchmarks.progress import Progress
 from benchmarks.results import Row
 from benchmarks.timing import PairPlan, SampleClock
+from benchmarks.trainings.base import TrainingCase
 
 _CLOCK = SampleClock()
 _QUICK_PLAN = PairPlan(budget_s=1.0, min_pairs=7, max_pairs=101)
@@ -179,12 +180,14 @@ def _store_samples(benchmark: Any, measured: Measured) -> None:
 
 def _is_quick(item: pytest.Item) -> bool:
     case = _parameters(item).get("case")
-    return case.is_quick if isinstance(case, Case) else item.get_closest_marker("full") is None
+    if isinstance(case, Case | TrainingCase):
+        return case.is_quick
+    return item.get_closest_marker("full") is None
 
 
 def _group(item: pytest.Item) -> str:
     case = _parameters(item).get("case")
-    return case.name if isinstance(case, Case) else item.name
+    return case.name if isinstance(case, Case | TrainingCase) else item.name
 
 
 def _parameters(item: pytest.Item) -> dict[str, Any]:

@@ -20,6 +20,7 @@ from benchmarks.memory import peak_bytes
 from benchmarks.results import LEFT_OUT, Row, break_even
 from benchmarks.timing import (
     PairPlan,
+    Pairs,
     interquartile_range,
     interval_of_median,
     measure_alone,
@@ -27,6 +28,7 @@ from benchmarks.timing import (
     stopwatch_for,
     time_once,
 )
+from benchmarks.trainings.base import TrainingCase
 
 # The seed of the calls that convert, and of those that are timed.
 CONVERSION_SEED = 1
@@ -79,7 +81,9 @@ def measure(identity: str, suite: str, case: Case, variant: Variant, setting: Se
             variant.release()
 
 
-def reason_to_leave_out(case: Case, variant: Variant, setting: Setting) -> str | None:
+def reason_to_leave_out(
+    case: Case | TrainingCase, variant: Variant, setting: Setting
+) -> str | None:
     """Return why a row is not run here; `None` when it can be."""
     is_slow_to_convert = variant.name.startswith("compile")
     if setting.is_quick and is_slow_to_convert and not case.is_compiled_in_quick:
@@ -111,7 +115,7 @@ def _measure_variant(row: Row, case: Case, variant: Variant, setting: Setting) -
     try:
         first_calls = _convert(subject, variant, setting)
     except Exception as error:
-        return Measured(row=_failed(row, variant, error))
+        return Measured(row=failed(row, variant, error))
     for _ in range(_CONVERTING_CALLS):
         eager.outcome(CONVERSION_SEED)
     comparison = _compare_on_fresh_inputs(eager, subject)
@@ -132,7 +136,26 @@ def _convert(subject: Runner, variant: Variant, setting: Setting) -> list[float]
     return [seconds[0] + seconds[1], *seconds[2:]]
 
 
-def _failed(row: Row, variant: Variant, error: Exception) -> Row:
+def timed_steps(row: Row, pairs: Pairs, steady_from: int) -> Measured:
+    """Return `row` with the figures of a training's steps; those before `steady_from` convert."""
+    firsts, seconds = pairs.first[steady_from:], pairs.second[steady_from:]
+    eager_s, subject_s = statistics.median(firsts), statistics.median(seconds)
+    early = zip(pairs.first[:steady_from], pairs.second[:steady_from], strict=True)
+    conversion_s = max(0.0, sum(b - a for a, b in early))
+    speedup = interval_of_median(pairs.ratios[steady_from:])
+    row = replace(
+        _timed(row, seconds),
+        speedup=speedup.middle,
+        speedup_low=speedup.low,
+        speedup_high=speedup.high,
+        conversion_s=conversion_s,
+        break_even_calls=break_even(conversion_s, eager_s, subject_s) if speedup.low > 1 else None,
+    )
+    return Measured(row=row, samples=seconds, eager_samples=firsts)
+
+
+def failed(row: Row, variant: Variant, error: Exception) -> Row:
+    """Return `row` for a variant that raised; a broken promise when it promises bits."""
     message = f"{type(error).__name__}: {str(error).strip().splitlines()[0] if str(error) else ''}"
     if variant.has_exact_bits:
         return replace(row, accuracy="wrong", detail=f"raised where eager does not: {message}")

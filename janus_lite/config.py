@@ -24,6 +24,8 @@ class Config:
         profit: drop graphs that are no quicker than the function itself
             (`JANUS_LITE_PROFIT=0` keeps them).
         patience: recordings without a single hit after which a function stays imperative.
+        regions: whether graphs may have branches and loops: `"auto"`, where runs differed; `"off"`;
+            `"always"`, every loop from the first recording on (for tests).
     """
 
     disable: bool = False
@@ -32,6 +34,7 @@ class Config:
     dump: str = ""
     profit: bool = True
     patience: int = 16
+    regions: str = "auto"
 
 
 def _from_environment() -> Config:
@@ -42,6 +45,7 @@ def _from_environment() -> Config:
         logs=read("JANUS_LITE_LOGS", ""),
         dump=read("JANUS_LITE_DUMP", ""),
         profit=read("JANUS_LITE_PROFIT", "1") not in {"", "0"},
+        regions=read("JANUS_LITE_REGIONS", "auto"),
     )
 
 

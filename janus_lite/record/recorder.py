@@ -34,7 +34,7 @@ def record(
     owner: object = None,
     relaxed: frozenset[str] = frozenset(),
     observe: Observer | None = None,
-    regions: Regions | None = None,
+    callees: Regions | None = None,
 ) -> tuple[Any, Trace]:
     """Call `function(*args, **kwargs)` under the recorder.
 
@@ -47,7 +47,7 @@ def record(
         relaxed: places (as printed by their source) where another object of the same class, or
             another number, may stand from now on.
         observe: shown each operation and what it gave.
-        regions: the function regions that are known.
+        callees: the function regions that are known.
 
     Returns:
         The user's result and the trace; `trace.reason` says why it cannot be replayed.
@@ -56,8 +56,9 @@ def record(
         BaseException: whatever the user's function raises, unchanged; its trace is dropped.
     """
     runners = (calls.call, syntax.iterate, syntax.store_item, plan_now)
-    session = Session(TWINS, *runners, relaxed, regions)
+    session = Session(TWINS, *runners, relaxed, callees)
     session.tape.observe = observe
+    session.regions.wants_all = config.current().regions == "always"
     heap = session.heap
     args = tuple(heap.read(value, Argument(index)) for index, value in enumerate(args))
     kwargs = {name: heap.read(value, Keyword(name)) for name, value in kwargs.items()}
@@ -109,10 +110,10 @@ def _finish(session: Session, result: object, seconds: float) -> Trace:
     """Plan the output and the effects; a bug of ours here must not cost the user's result."""
     output: object = None
     effects: tuple[Effect, ...] = ()
+    planner = OutputPlanner(session)
     try:
         session.finish()
         if not session.is_stopped:
-            planner = OutputPlanner(session)
             output = planner.plan(result)
             effects = tuple(map(planner.plan_effect, session.writes.effects))
     except Exception as error:
@@ -127,6 +128,10 @@ def _finish(session: Session, result: object, seconds: float) -> Trace:
         numbers=session.numbers.used,
         recursions=tuple(session.recursions),
         walks_objects=session.walks_objects,
+        marks=tuple(session.regions.marks),
+        lists={**tape.lists, **planner.identities},
+        looked=frozenset(session.regions.looked),
+        spoiled=session.regions.spoiled,
         reason=session.reason,
         seconds=seconds,
         examples=tuple(tape.examples),

@@ -19,6 +19,7 @@ from janus_lite.record.audit import is_library_file
 from janus_lite.record.effects import Store, StoreKind, WriteLog
 from janus_lite.record.heap import Heap
 from janus_lite.record.instrument import NotInstrumentable, Twin, TwinCache
+from janus_lite.record.marks import RegionLog
 from janus_lite.record.scalars import Numbers
 from janus_lite.record.tape import Tape
 from janus_lite.torch_internals import modes_popped
@@ -64,7 +65,7 @@ class Session:
         call: runs a call of the user's program (`calls.call`).
         iterate: prepares an iterable of the user's program (`syntax.iterate`).
         relaxed: places where another object of the same class, or another number, may stand.
-        regions: the function regions that are known (`subcalls.Regions`), `None` for none.
+        callees: the function regions that are known (`subcalls.Regions`), `None` for none.
         store_item: does an item assignment of the user's program (`syntax.store_item`).
         plan_now: plans a value as it is at this moment (`outputs.plan_now`).
 
@@ -85,7 +86,7 @@ class Session:
         store_item: Callable[..., Any],
         plan_now: Callable[..., object],
         relaxed: frozenset[str] = frozenset(),
-        regions: Any = None,
+        callees: Any = None,
     ) -> None:
         self.twins = twins
         self.call: Callable[..., Any] = partial(call, self)
@@ -95,7 +96,7 @@ class Session:
         self.leaves = 0
         self.opaque = 0
         self.open_variables: dict[ContextVar[Any], int] = {}
-        self.regions = regions
+        self.callees = callees
         self.active: list[Any] = []
         self.recursions: dict[Any, None] = {}
         self.walks_objects = False
@@ -113,12 +114,14 @@ class Session:
             lambda source, cls: self.heap.assume_class(source, cls),
             lambda function, operands, result: self.tape.operate(function, operands, result),
         )
+        self.regions = RegionLog(relaxed)
         self.tape = Tape(
             self.stop,
             self.site,
             self._module,
             lambda value: self.heap.snapshot(value),
             self.numbers,
+            self.regions,
         )
         self.writes = WriteLog()
         self.heap = Heap(
@@ -186,6 +189,7 @@ class Session:
         """Let go of the user's objects: they must live no longer than without a recording."""
         self.heap.release()
         self.tape.release()
+        self.regions.release()
         self.writes = WriteLog()
         self._fresh_functions.clear()
         self._closures.clear()

@@ -116,6 +116,7 @@ def call(
     except Exception as error:
         session.stop(Code.OPERATION_RAISED, f"{name} raised {error!r}")
         raise
+    session.regions.spoiled = session.regions.spoiled or "calls a function region"
     answer = _Answer(session)
     structure = answer.structure(result)
     if answer.failure is not None:
@@ -127,7 +128,7 @@ def call(
 
 
 def _refuse(session: Session, callee: Callee, found: str) -> None:
-    session.regions.refuse(callee)
+    session.callees.refuse(callee)
     session.stop(Code.RECURSION, found)
 
 

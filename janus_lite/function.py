@@ -133,7 +133,7 @@ class SpeculativeFunction:
         self._rerun: Descent | None = None
         self._descent: Descent | None = None
         self._is_descended = False
-        self._plain: Callable[[tuple[Any, ...], dict[str, Any]], Any] | None = None
+        self._plain: Callable[..., Any] | None = None  # answers misses, which are not recorded
         self._failed_at: Counter[Site | None] = Counter()
         self._trial_runs = 0
         qualname = getattr(self.original, "__qualname__", type(function).__name__)
@@ -154,6 +154,11 @@ class SpeculativeFunction:
                     return self._called_off(args, kwargs)
                 if result.operation is not None:
                     failed = conversion, result.operation
+        plain = self._plain
+        if plain is not None and failed is None and not (stances.depth or config.is_disabled):
+            self._misses += 1
+            self._fallbacks += 1
+            return plain(*args, **kwargs)
         return self._miss(args, kwargs, failed)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
@@ -189,9 +194,6 @@ class SpeculativeFunction:
         self._misses += 1
         if failed is not None:
             self._assertion_failed(failed[1])
-        elif self._plain is not None and not (stances.depth or config.is_disabled):
-            self._fallbacks += 1
-            return self._plain(args, kwargs)
         stance = stances.current()
         if stance == "fail_on_miss" and not config.is_disabled:
             raise MissError(f"{self.name}: {self.explain_miss(args, kwargs)}")
@@ -525,7 +527,13 @@ class SpeculativeFunction:
             self._is_descended = True
             _log.info("%s: descends", self.name)
         if is_final and self._plain is None:
-            self._plain = self._run_descended
+            self._plain = self._call_descended
+
+    def _call_owner(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self._run_imperatively(args, kwargs)
+
+    def _call_descended(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self._run_descended(args, kwargs)
 
     def _run_descended(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         function, args = self._plain_call(args)
@@ -572,13 +580,17 @@ class SpeculativeFunction:
         if verdict.is_worth:
             self.cache.exchange(lambda c: c.emitted.call is trial, trial.emitted)
             return
+        for conversion in self.cache.entries:
+            if conversion.emitted.call is trial:
+                conversion.count_hit()  # of this call, before it is retired
         self.cache.keep(lambda conversion: conversion.emitted.call is not trial)
         found = (
             f"a replay takes {verdict.replay_us:.1f} us (median), "
             f"an imperative call {verdict.imperative_us:.1f} us"
         )
         self._note(Reason(Code.UNPROFITABLE, found))
-        self._plain = self._plain or self._run_imperatively
+        if self._plain is None:
+            self._plain = self.original if self._owner is None else self._call_owner
 
     def _assertion_failed(self, operation: Operation) -> None:
         self._failures += 1

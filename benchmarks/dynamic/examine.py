@@ -10,6 +10,8 @@ Example:
 
 from __future__ import annotations
 
+import contextlib
+import dataclasses
 import itertools
 import statistics
 from collections.abc import Callable
@@ -18,7 +20,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.baselines import Target, reasons_of, speculative_function
+from benchmarks.baselines import Target, converted_below, reasons_of, speculative_function
 from benchmarks.dynamic.kit import Construct
 from benchmarks.dynamic.world import World, constructs
 from benchmarks.environment import without_places
@@ -29,6 +31,8 @@ from benchmarks.timing import HostStopwatch, no_garbage_collection
 # before each call has blocks of one call.
 _BLOCKS = 25
 _CALLS_PER_BLOCK = 8
+# Calls after which the profit guard has decided.
+_TRIAL_CALLS = 40
 # Of the counted calls, so many may convert or miss in a program that counts as being in one graph.
 _FEW = 4
 Question = tuple[str, str]
@@ -41,8 +45,9 @@ class Side:
     Attributes:
         verdict: `right`, `close` or `wrong`, with the first difference in `detail`.
         detail: where it was wrong, or what it says of itself.
-        treatment: `in graph`, `specialised` (a graph per case) or `imperative`; of torch.compile
-            `eager` when nothing was compiled, `gave up` when it was compiled too often.
+        treatment: `in graph`, `specialised` (a graph per case), `descended` (what it calls is
+            replayed) or `imperative`; of torch.compile `eager` when nothing was compiled, `gave up`
+            when it was compiled too often.
         conversions: graphs made during the counted calls.
         hits: counted calls answered by a graph; ours only.
         breaks: graph breaks; torch.compile's only.
@@ -72,7 +77,7 @@ class DynamicRow:
         case: what of the feature it shows.
         calls: how many calls are counted.
         limit: conversions that are promised at most; 0 promises nothing.
-        is_steady: it is promised to be no slower than eager.
+        time_limit: what is promised of its time over eager's, if anything.
         ours: janus_lite.
         compiled: torch.compile.
     """
@@ -82,46 +87,78 @@ class DynamicRow:
     case: str
     calls: int
     limit: int
-    is_steady: bool
+    time_limit: float | None
     ours: Side
     compiled: Side
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class _Run:
-    """What calling a program in lock step with eager showed.
+class _Counted:
+    """What the counted calls of a program showed.
 
     Attributes:
-        comparison: where the two first differed, and how much.
-        raised: counted calls that raised, in both alike.
-        ratios: of the times of each counted call that returned, by its number.
-        steady: of the times of the blocks after the counted calls.
-        counts: what the side counted after each counted call.
+        raised: calls that raised, in both alike.
+        ratios: of the times of each call that returned, by its number.
+        counts: what the side counted after each call.
     """
 
-    comparison: Comparison
     raised: int
     ratios: dict[int, float]
-    steady: tuple[float, ...]
     counts: tuple[Any, ...]
+
+
+class _DiffersError(Exception):
+    """A call did not show what eager shows."""
+
+    def __init__(self, comparison: Comparison) -> None:
+        super().__init__(without_places(comparison.where))
+        self.verdict = comparison.verdict
 
 
 class _LockStep:
     """A program under eager and under another way, called in turn."""
 
-    def __init__(self, question: Question, subject: World) -> None:
+    def __init__(self, question: Question, plan: Construct, subject: World) -> None:
         self._plain = World(*question, lambda target: target)
         self._subject = subject
+        self._plan = plan
         self._turns = 0
-        self.comparison = Comparison(Verdict.BITWISE)
+        self._done = 0
 
-    def ratio(self, steps: range) -> tuple[float, bool]:
-        """Return the ratio of the times of the calls of both, and whether one raised."""
+    def count(self, count: Callable[[], Any]) -> _Counted:
+        """Make the counted calls, one by one."""
+        raised, ratios, counts = 0, {}, []
+        with no_garbage_collection():
+            for step in range(self._plan.calls):
+                ratio, has_raised = self._ratio(1)
+                counts.append(count())
+                raised += has_raised
+                if not has_raised:
+                    ratios[step] = ratio
+        return _Counted(raised=raised, ratios=ratios, counts=tuple(counts))
+
+    def time(self) -> float:
+        """Make more calls, in blocks; return the median ratio of their times."""
+        size = _CALLS_PER_BLOCK if self._plan.change is None else 1
+        with no_garbage_collection():
+            return statistics.median(self._ratio(size)[0] for _ in range(_BLOCKS))
+
+    def warm_up(self) -> None:
+        """Make the counted calls, and those of a trial, without looking at the time."""
+        for _ in range(self._plan.calls + _TRIAL_CALLS):
+            self._ratio(1)
+
+    def _ratio(self, calls: int) -> tuple[float, bool]:
+        """Return the ratio of the times of some calls of both, and whether one raised."""
+        steps = range(self._done, self._done + calls)
+        self._done += calls
         self._turns += 1
         pair = [self._plain, self._subject][:: 1 if self._turns % 2 else -1]
         done = {id(world): world.calls(steps, HostStopwatch()) for world in pair}
         (expected, eager_s), (found, subject_s) = done[id(self._plain)], done[id(self._subject)]
-        self.comparison = compare(expected, found)
+        comparison = compare(expected, found)
+        if comparison.verdict is not Verdict.BITWISE:
+            raise _DiffersError(comparison)
         return subject_s / eager_s, bool(expected.errors)
 
 
@@ -136,81 +173,76 @@ def examine(question: Question) -> DynamicRow:
         case=plan.case,
         calls=plan.calls,
         limit=plan.limit,
-        is_steady=plan.is_steady,
-        ours=_examine_ours(file, name, plan),
-        compiled=_examine_compiled(file, name, plan),
+        time_limit=plan.time_limit,
+        ours=_examine_ours(question, plan),
+        compiled=_examine_compiled(question, plan),
     )
 
 
-def _run(question: Question, plan: Construct, subject: World, count: Callable[[], Any]) -> _Run:
-    pair, raised = _LockStep(question, subject), 0
-    ratios: dict[int, float] = {}
-    counts, steady = [], []
-    size = _CALLS_PER_BLOCK if plan.change is None else 1
-    with no_garbage_collection():
-        for step in range(plan.calls + size * _BLOCKS):
-            is_counted = step < plan.calls
-            if not is_counted and (step - plan.calls) % size:
-                continue
-            ratio, has_raised = pair.ratio(range(step, step + (1 if is_counted else size)))
-            if pair.comparison.verdict is not Verdict.BITWISE:
-                break
-            if is_counted:
-                counts.append(count())
-                raised += has_raised
-                ratios |= {} if has_raised else {step: ratio}
-            else:
-                steady.append(ratio)
-    return _Run(
-        comparison=pair.comparison,
-        raised=raised,
-        ratios=ratios,
-        steady=tuple(steady),
-        counts=tuple(counts),
-    )
-
-
-def _examine_ours(file: str, name: str, plan: Construct) -> Side:
+def _examine_ours(question: Question, plan: Construct) -> Side:
     import janus_lite
 
-    subject = World(file, name, janus_lite.speculate)
-    speculated = speculative_function(subject.subject)
-    run = _run((file, name), plan, subject, lambda: speculated.stats)
-    reasons = reasons_of(speculated)
-    told = "; ".join(without_places(f"{each.code} {each.found}") for each in reasons)
-    if run.comparison.verdict is not Verdict.BITWISE:
-        return Side(verdict="wrong", detail=without_places(run.comparison.where))
-    counted = run.counts[-1]
+    try:
+        with _all_graphs_kept():
+            subject = World(*question, janus_lite.speculate)
+            speculated = speculative_function(subject.subject)
+            counted = _LockStep(question, plan, subject).count(lambda: speculated.stats)
+        other = World(*question, janus_lite.speculate)
+        as_users = _LockStep(question, plan, other)
+        as_users.warm_up()
+        time_ratio = as_users.time()
+    except _DiffersError as error:
+        return Side(verdict="wrong", detail=str(error))
+    reasons = (*reasons_of(speculated), *reasons_of(speculative_function(other.subject)))
+    told = {each.code: without_places(f"{each.code} {each.found}") for each in reasons}
+    stats = counted.counts[-1]
     return Side(
         verdict="right",
-        detail=told,
-        treatment=_treatment(plan, run, counted),
-        conversions=counted.converted,
-        hits=counted.hits,
-        codes=tuple(each.code for each in reasons),
-        time_ratio=statistics.median(run.steady),
-        failure_ratio=_failure_ratio(run),
+        detail="; ".join(told.values()),
+        treatment=_treatment(plan, counted, is_descended=_is_descended(speculated)),
+        conversions=converted_below(stats),
+        hits=stats.hits,
+        codes=tuple(told),
+        time_ratio=time_ratio,
+        failure_ratio=_failure_ratio(counted),
     )
 
 
-def _treatment(plan: Construct, run: _Run, counted: Any) -> str:
-    if not counted.hits:
-        return "imperative"
-    return "in graph" if counted.hits + run.raised >= plan.calls - _FEW else "specialised"
+def _all_graphs_kept() -> contextlib.AbstractContextManager[object]:
+    """Turn the profit guard off: what it drops depends on the clock."""
+    from janus_lite import config
+
+    has_guard = "profit" in {field.name for field in dataclasses.fields(config.Config)}
+    return config.patch(profit=False) if has_guard else contextlib.nullcontext()
 
 
-def _failure_ratio(run: _Run) -> float | None:
+def _is_descended(speculated: Any) -> bool:
+    """Whether the function is imperative by now, and what it calls is replayed."""
+    below = getattr(speculated.stats, "children", ())
+    return any(stats.hits for _, stats in below)
+
+
+def _treatment(plan: Construct, counted: _Counted, *, is_descended: bool) -> str:
+    hits = counted.counts[-1].hits
+    if hits + counted.raised >= plan.calls - _FEW:
+        return "in graph"
+    if is_descended:
+        return "descended"
+    return "specialised" if hits else "imperative"
+
+
+def _failure_ratio(counted: _Counted) -> float | None:
     failed = [
-        run.ratios[step]
-        for step, (old, new) in enumerate(itertools.pairwise(run.counts), start=1)
+        counted.ratios[step]
+        for step, (old, new) in enumerate(itertools.pairwise(counted.counts), start=1)
         if new.assertion_failures > old.assertion_failures
         and new.recorded == old.recorded
-        and step in run.ratios
+        and step in counted.ratios
     ]
     return statistics.median(failed) if failed else None
 
 
-def _examine_compiled(file: str, name: str, plan: Construct) -> Side:
+def _examine_compiled(question: Question, plan: Construct) -> Side:
     from torch._dynamo.utils import counters
 
     graphs = 0
@@ -226,20 +258,21 @@ def _examine_compiled(file: str, name: str, plan: Construct) -> Side:
 
     torch.compiler.reset()
     counters.clear()
-    subject = World(file, name, convert)
-    run = _run((file, name), plan, subject, lambda: graphs)
+    pair = _LockStep(question, plan, World(*question, convert))
+    try:
+        conversions = pair.count(lambda: graphs).counts[-1]
+        time_ratio = pair.time()
+    except _DiffersError as error:
+        verdict = "close" if error.verdict is Verdict.CLOSE else "wrong"
+        return Side(verdict=verdict, detail=str(error))
     # A break is counted under the first key where it can be resumed, else under the second.
-    found = counters["graph_break"] + counters["unimplemented"]
-    breaks = sum(found.values())
-    if run.comparison.verdict is not Verdict.BITWISE:
-        verdict = "close" if run.comparison.verdict is Verdict.CLOSE else "wrong"
-        return Side(verdict=verdict, detail=without_places(run.comparison.where), breaks=breaks)
-    has_given_up = any("limit exceeded" in reason for reason in found)
+    breaks = counters["graph_break"] + counters["unimplemented"]
+    has_given_up = any("limit exceeded" in reason for reason in breaks)
     treatment = "" if graphs else "eager"
     return Side(
         verdict="right",
         treatment="gave up" if has_given_up else treatment,
-        conversions=run.counts[-1],
-        breaks=breaks,
-        time_ratio=statistics.median(run.steady),
+        conversions=conversions,
+        breaks=sum(breaks.values()),
+        time_ratio=time_ratio,
     )

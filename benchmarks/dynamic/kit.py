@@ -49,7 +49,8 @@ class Construct:
         is_trained: `backward` follows from the sum of the output, and gradients are compared.
         calls: how many calls are counted.
         limit: conversions that are promised at most; 0 promises nothing.
-        is_steady: it is promised to be no slower than eager once nothing is converted any more.
+        time_limit: what is promised of its time over eager's once nothing is converted any more;
+            `None` promises nothing.
     """
 
     feature: str
@@ -60,7 +61,7 @@ class Construct:
     is_trained: bool = False
     calls: int = CALLS
     limit: int = 0
-    is_steady: bool = True
+    time_limit: float | None = 1.1
 
 
 def construct(feature: str, case: str, **options: Any) -> Callable[[_T], _T]:

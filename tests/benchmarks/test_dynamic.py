@@ -40,7 +40,7 @@ def row(**changes: Any) -> DynamicRow:
         case="a | b",
         calls=20,
         limit=3,
-        is_steady=True,
+        time_limit=1.1,
         ours=replace(ours, **changes),
         compiled=Side(verdict="wrong", detail="planted", breaks=2),
     )
@@ -118,7 +118,10 @@ def test_what_is_wrong_lost_or_silent_fails() -> None:
 def test_what_is_not_as_promised_is_listed() -> None:
     assert broken_promises([row()]) == []
     assert broken_promises([row(conversions=4)]) == ["control.branch: 4 conversions, 3 promised"]
-    assert broken_promises([row(time_ratio=1.5)]) == ["control.branch: 1.50x of eager's time"]
+    assert broken_promises([row(time_ratio=1.5)]) == [
+        "control.branch: 1.50x of eager's time, 1.10x promised"
+    ]
+    assert broken_promises([replace(row(time_ratio=1.5), time_limit=None)]) == []
     assert broken_promises([row(failure_ratio=1.3)]) == [
         "control.branch: 1.30x when an assertion fails"
     ]

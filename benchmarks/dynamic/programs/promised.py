@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from benchmarks.dynamic.kit import construct, matrix, normal
+from benchmarks.models.tree_lstm import BinaryTreeLSTM, random_tree
 
 
 def _scaled(step):
@@ -123,3 +124,13 @@ class Refused(nn.Module):
         for layer in self.layers:
             x = torch.tanh(layer(x))
         return x
+
+
+def _tree(step):
+    rng = random.Random(step)
+    return (random_tree(rng.randint(1, 12), 100, rng),)
+
+
+@construct("promised", "a TreeLSTM on new trees", inputs=_tree, calls=200, limit=4, time_limit=0.8)
+class Trees(BinaryTreeLSTM):
+    pass

@@ -118,13 +118,13 @@ def printing_arm(o, x):
     return x
 
 
-@construct("NumPy on tensors", "`.numpy()` in the middle", is_steady=False)
+@construct("NumPy on tensors", "`.numpy()` in the middle", time_limit=None)
 def through_numpy(x):
     y = np.median(x.tanh().numpy(), axis=0)
     return x + torch.from_numpy(y)
 
 
-@construct("third-party C call", "SciPy on a tensor", is_steady=False)
+@construct("third-party C call", "SciPy on a tensor", time_limit=None)
 def through_scipy(x):
     from scipy.special import expit
 

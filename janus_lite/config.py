@@ -22,6 +22,8 @@ class Config:
         logs: log topics such as `"+function,record"`, read once at import (`JANUS_LITE_LOGS`).
         dump: folder that receives the generated source of each conversion (`JANUS_LITE_DUMP`).
         patience: recordings without a single hit after which a function stays imperative.
+        regions: whether graphs may have branches and loops: `"auto"`, where runs differed; `"off"`;
+            `"always"`, every loop from the first recording on (for tests).
     """
 
     disable: bool = False
@@ -29,6 +31,7 @@ class Config:
     logs: str = ""
     dump: str = ""
     patience: int = 16
+    regions: str = "auto"
 
 
 def _from_environment() -> Config:
@@ -38,6 +41,7 @@ def _from_environment() -> Config:
         audit=read("JANUS_LITE_AUDIT", "1") not in {"", "0"},
         logs=read("JANUS_LITE_LOGS", ""),
         dump=read("JANUS_LITE_DUMP", ""),
+        regions=read("JANUS_LITE_REGIONS", "auto"),
     )
 
 

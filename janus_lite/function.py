@@ -26,11 +26,18 @@ import torch
 
 from janus_lite import config, stances
 from janus_lite.errors import BackendError, Code, ConversionError, MissError, Reason
-from janus_lite.program.generalize import Program, generalize
+from janus_lite.program.alike import Unmergeable
+from janus_lite.program.generalize import (
+    Program,
+    generalize,
+    generalize_together,
+    has_loops,
+)
 from janus_lite.record import session
 from janus_lite.record.recorder import record
+from janus_lite.record.source import key_of
 from janus_lite.record.torch_table import name_of
-from janus_lite.record.trace import Operation, ReadKind, Trace
+from janus_lite.record.trace import Input, Operation, ReadKind, Trace
 from janus_lite.report import Report, Stats, describe_graph, describe_reason
 from janus_lite.runtime import backends
 from janus_lite.runtime.ambient import modes_are_off
@@ -43,6 +50,9 @@ from janus_lite.torch_internals import GLOBAL_STATE_GUARD, is_transforming
 
 _log = logging.getLogger(__name__)
 _dumped = itertools.count(1)
+_MOST_WAYS = 32  # runs that one graph is made of
+_MOST_ERRORS = 3  # recordings after one decision that ended in an error of the program
+_REMEMBERED_ERRORS = 15
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,6 +65,22 @@ class Options:
     strict: bool = False
     verify: str = "off"
     name: str | None = None
+
+
+Failed = tuple[Conversion, Operation]  # a graph that was called off, and the operation that did it
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sibling:
+    """A graph with which a new run may be merged.
+
+    Attributes:
+        conversion: the graph.
+        held: its inputs in the call that is recorded.
+    """
+
+    conversion: Conversion
+    held: dict[Input, torch.Tensor]
 
 
 class SpeculativeFunction:
@@ -85,6 +111,7 @@ class SpeculativeFunction:
         self.reasons: tuple[Reason, ...] = ()
         self.last_miss: str | None = None
         self._relaxed: frozenset[str] = frozenset()
+        self._raising: tuple[Operation, ...] = ()
         functools.update_wrapper(self, self.original, updated=())
         if owner is not None:
             vars(self).pop("__wrapped__")  # it would show `self` in the signature
@@ -102,7 +129,8 @@ class SpeculativeFunction:
                     return result
                 if result.has_raised:
                     return self._after_error(args, kwargs)
-                failed = result.operation or failed
+                if result.operation is not None:
+                    failed = conversion, result.operation
         return self._miss(args, kwargs, failed)
 
     def __get__(self, instance: object, owner: type | None = None) -> Any:
@@ -133,26 +161,33 @@ class SpeculativeFunction:
         return type(module).forward(module, *args, **kwargs)
 
     def _miss(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], failed: Operation | None = None
+        self, args: tuple[Any, ...], kwargs: dict[str, Any], failed: Failed | None = None
     ) -> Any:
         self._misses += 1
         if failed is not None:
-            self._assertion_failed(failed)
+            self._assertion_failed(failed[1])
         stance = stances.current()
         if stance == "fail_on_miss" and not config.is_disabled:
             raise MissError(f"{self.name}: {self.explain_miss(args, kwargs)}")
         is_allowed = stance == "default" and not config.is_disabled
+        is_allowed &= failed is None or self._raising.count(failed[1]) < _MOST_ERRORS
         # One thread records; the others run imperatively meanwhile, and spend no patience.
         if is_allowed and self._lock.acquire(blocking=False):
             try:
                 if self._may_record():
                     if self._cache.entries and failed is None:
                         self._learn_from_miss(args, kwargs)
-                    return self._record(args, kwargs)
+                    return self._record(args, kwargs, failed)
             finally:
                 self._lock.release()
         self._fallbacks += 1
         return self._run_imperatively(args, kwargs)
+
+    @property
+    def _takes_regions(self) -> bool:
+        """Whether graphs may have control flow: not with foreign backends and shadow runs."""
+        is_wanted = config.current().regions != "off"
+        return is_wanted and self._compile is None and self._is_due is None
 
     def _may_record(self) -> bool:
         if session.is_recording():
@@ -172,11 +207,17 @@ class SpeculativeFunction:
         """Graphs that never hit would only cost their guards."""
         self._cache.keep(lambda conversion: conversion.hits > 0)
 
-    def _record(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    def _record(self, args: tuple[Any, ...], kwargs: dict[str, Any], failed: Failed | None) -> Any:
         self._recorded += 1
         global_state = GLOBAL_STATE_GUARD()
-        result, trace = record(self.original, args, kwargs, self._module(), self._relaxed)
-        failure = self._convert(trace, len(args), tuple(kwargs), global_state.check)
+        sibling = None if failed is None else self._mergeable(failed[0], args, kwargs)
+        try:
+            result, trace = record(self.original, args, kwargs, self._module(), self._relaxed)
+        except BaseException:
+            if failed is not None:  # the decision led to an error, of which there is no graph
+                self._raising = (*self._raising[-_REMEMBERED_ERRORS:], failed[1])
+            raise
+        failure = self._convert(trace, len(args), tuple(kwargs), global_state.check, sibling)
         if failure is not None:
             self._policy.note_failure()
             self._note(failure)
@@ -190,28 +231,83 @@ class SpeculativeFunction:
         positional: int,
         keywords: tuple[str, ...],
         global_state: Callable[[], bool],
+        sibling: Sibling | None,
     ) -> Reason | None:
         """Add the trace's program to the cache; return why not otherwise."""
         started = time.perf_counter()
+        together = self._together(trace, positional, keywords, sibling)
+        if together is not None:
+            if sibling is not None:
+                self._cache.remove(sibling.conversion)
+            return self._install(*together, global_state, trace.seconds, started)
         program = generalize(trace, positional, keywords)
         if isinstance(program, Reason):
             return program
+        return self._install(program, trace.examples, global_state, trace.seconds, started)
+
+    def _mergeable(
+        self, conversion: Conversion, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Sibling | None:
+        """A graph that data called off, with its inputs as they are before the call."""
+        if not self._takes_regions:
+            return None
+        held = conversion.emitted.check(args, kwargs)
+        if isinstance(held, Leave) or len(conversion.program.traces) >= _MOST_WAYS:
+            return None
+        return Sibling(conversion, dict(zip(conversion.program.inputs, held, strict=True)))
+
+    def _together(
+        self, trace: Trace, positional: int, keywords: tuple[str, ...], sibling: Sibling | None
+    ) -> tuple[Program, tuple[torch.Tensor, ...]] | None:
+        """One program of a graph's runs and one more, with an example of each input.
+
+        `None` where they do not fit, or where the run alone has no control flow to speak of.
+        """
+        if trace.reason is not None or not self._takes_regions:
+            return None
+        earlier = () if sibling is None else sibling.conversion.program.traces
+        held = {} if sibling is None else sibling.held
+        for traces in ((*earlier, trace), (trace,)):
+            if len(traces) == 1 and not has_loops(trace):
+                continue
+            try:
+                together = generalize_together(traces, positional, keywords)
+            except Unmergeable as error:
+                _log.info("%s: kept apart: %s", self.name, error)
+                continue
+            except Exception as error:  # a bug of ours must not cost the user's result
+                text = f"merging runs: {type(error).__name__}: {error}"
+                self._note(Reason(Code.INTERNAL, text))
+                continue
+            if isinstance(together, Program):
+                known = {key_of(i.source): tensor for i, tensor in held.items()}
+                found = zip(trace.inputs, trace.examples, strict=True)
+                known |= {key_of(i.source): tensor for i, tensor in found}
+                return together, tuple(known[key_of(i.source)] for i in together.inputs)
+        return None
+
+    def _install(
+        self,
+        program: Program,
+        examples: tuple[torch.Tensor, ...],
+        global_state: Callable[[], bool],
+        record_seconds: float,
+        started: float,
+    ) -> Reason | None:
         try:
-            graph = self._compile_foreign(program, trace.examples)
+            graph = self._compile_foreign(program, examples)
         except Exception as error:  # a backend may raise anything; the call itself is right
             return Reason(Code.BACKEND, f"{self.backend_name}: {type(error).__name__}: {error}")
         try:
             has_shadow = self._is_due is not None
-            emitted = emit(
-                program, trace.examples, global_state, self.name, graph, has_shadow=has_shadow
-            )
+            emitted = emit(program, examples, global_state, self.name, graph, has_shadow=has_shadow)
         except Exception as error:
             return Reason(Code.INTERNAL, f"emitting the graph: {type(error).__name__}: {error}")
         conversion = Conversion(
             program=program,
             emitted=self._verified(program, emitted) if has_shadow else emitted,
             backend=self.backend_name if graph is not None else "eager",
-            record_seconds=trace.seconds,
+            record_seconds=record_seconds,
             convert_seconds=time.perf_counter() - started,
         )
         self._cache.add(conversion)
@@ -278,6 +374,10 @@ class SpeculativeFunction:
         reason = Reason(Code.VALUE_VARIES, found, operation.site)
         self.last_miss = str(reason)
         self._note(reason)
+        if not self._takes_regions:
+            return
+        loops = [label for label in operation.loops if label not in self._relaxed]
+        self._relaxed |= frozenset(loops[-1:])  # "always n trips" becomes "a loop in the graph"
 
     def _note(self, reason: Reason) -> None:
         if reason not in self.reasons:

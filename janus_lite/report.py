@@ -10,6 +10,7 @@ from typing import Any
 
 from janus_lite.errors import Reason
 from janus_lite.program.assumptions import describe
+from janus_lite.program.regions import Branch, Loop, ends_of
 from janus_lite.record.torch_table import name_of
 from janus_lite.runtime.cache import Conversion
 
@@ -48,6 +49,9 @@ class GraphReport:
         inputs: number of outside tensors.
         assumptions: what is checked, one line each.
         assertions: tensor values compared inside the graph.
+        branches: decisions on tensor values with more than one way on.
+        loops: loops whose number of rounds data decides.
+        runs: recorded runs that the graph was made of.
         words: memory words behind the quick accept, 0 when it is not used.
         hits: replays so far.
         backend: who runs it.
@@ -60,6 +64,9 @@ class GraphReport:
     inputs: int
     assumptions: tuple[str, ...]
     assertions: int
+    branches: int
+    loops: int
+    runs: int
     words: int
     hits: int
     backend: str
@@ -143,6 +150,7 @@ def _graph_lines(number: int, graph: GraphReport, limit: int | None) -> list[str
     lines = [
         f"  graph {number}: {graph.operations} operations, {graph.inputs} inputs, "
         f"{len(graph.assumptions)} assumptions, {graph.assertions} assertions, {graph.hits} hits, "
+        f"{graph.branches} branches, {graph.loops} loops of {graph.runs} runs, "
         f"recorded in {graph.record_ms:.1f} ms, converted in {graph.convert_ms:.1f} ms "
         f"({graph.backend})"
     ]
@@ -168,6 +176,8 @@ def describe_graph(conversion: Conversion) -> GraphReport:
     program = conversion.program
     assumptions = program.assumptions
     fingerprint = conversion.emitted.fingerprint
+    ends = list(ends_of(program.block)) if program.block is not None else []
+    branches = [end for end in ends if isinstance(end, Branch)]
     tensors = [f"{i.source} is {i.meta}" for i in program.inputs]
     return GraphReport(
         operations=len(program.operations),
@@ -176,7 +186,10 @@ def describe_graph(conversion: Conversion) -> GraphReport:
             *(describe(r) for r in (*assumptions.arguments, *assumptions.heap)),
             *tensors,
         ),
-        assertions=sum(o.expected is not None for o in program.operations),
+        assertions=sum(o.expected is not None for o in program.operations) - len(branches),
+        branches=len(branches),
+        loops=sum(isinstance(end, Loop) for end in ends),
+        runs=len(program.traces),
         words=fingerprint.count if fingerprint is not None else 0,
         hits=conversion.hits,
         backend=conversion.backend,

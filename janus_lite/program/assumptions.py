@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from janus_lite.record.source import Source
+from janus_lite.record.source import Source, key_of
 from janus_lite.record.trace import Read, ReadKind
 
 
@@ -46,6 +46,25 @@ def assume(reads: Iterable[Read], positional: int, keywords: tuple[str, ...]) ->
         arguments=tuple(arguments),
         heap=tuple(heap),
     )
+
+
+def distinct(reads: Iterable[Read]) -> list[Read]:
+    """The reads of several traces, each fact once."""
+    found: dict[object, Read] = {}
+    for read in reads:
+        found.setdefault(
+            (read.kind, key_of(read.source), _key(read.expected), _key(read.key)), read
+        )
+    return list(found.values())
+
+
+def _key(value: object) -> object:
+    if isinstance(value, Source):
+        return key_of(value)
+    if isinstance(value, tuple):
+        return tuple(map(_key, value))
+    is_plain = isinstance(value, int | float | str | bytes | None)
+    return (type(value), repr(value)) if is_plain else id(value)
 
 
 def _depends_on_call(read: Read) -> bool:

@@ -43,18 +43,19 @@ def is_assertion(operation: Operation) -> bool:
 
 
 def plan_transaction(
-    operations: Sequence[Operation], effects: Sequence[Effect]
+    operations: Sequence[Operation], effects: Sequence[Effect], *, is_last: bool = False
 ) -> Transaction | Reason:
     """Find the commit point of a program.
 
     Args:
         operations: the graph, in program order.
         effects: stores and host calls, in program order.
+        is_last: commit when all operations have run.
 
     Returns:
         The plan, or the reason why no replay could be all or nothing.
     """
-    first = _first_safe(operations, effects)
+    first = len(operations) if is_last else _first_safe(operations, effects)
     commit = _delayed(operations, effects, first)
     speculative = operations[:commit]
     for operation in speculative:
@@ -75,7 +76,7 @@ def plan_transaction(
 
 def _first_safe(operations: Sequence[Operation], effects: Sequence[Effect]) -> int:
     """The operation after the last one that must be able to call a replay off."""
-    if any(isinstance(e, Store) and not _is_settled(e) for e in effects):
+    if any(isinstance(e, Store) and not is_settled(e) for e in effects):
         return len(operations)  # an object that was stored went on changing
     first = 0
     for position, operation in enumerate(operations):
@@ -85,7 +86,8 @@ def _first_safe(operations: Sequence[Operation], effects: Sequence[Effect]) -> i
     return first
 
 
-def _is_settled(store: Store) -> bool:
+def is_settled(store: Store) -> bool:
+    """Whether what was stored is now as it was then."""
     return all(map(same_plan, store.values, store.early))
 
 

@@ -1,25 +1,30 @@
-"""Trace -> `Program`: the graph, what it assumes, and what a replay must watch."""
+"""Traces -> `Program`: the graph, what it assumes, and what a replay must watch."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from janus_lite.errors import Reason
-from janus_lite.program.assumptions import AssumptionSet, assume
+from janus_lite.program.assumptions import AssumptionSet, assume, distinct
 from janus_lite.program.effects import Transaction, plan_transaction
+from janus_lite.program.merge import merge
+from janus_lite.program.regions import Block, operations_of
 from janus_lite.record.effects import Effect
 from janus_lite.record.source import Source
-from janus_lite.record.trace import Input, Operation, OperationKind, Trace
+from janus_lite.record.trace import Input, MarkKind, Operation, OperationKind, Trace
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Program:
-    """A converted run.
+    """A converted run, or several that data sent different ways.
 
     Attributes:
         assumptions: checked before a replay.
         inputs: outside tensors, loaded at each replay.
         operations: the graph, in program order.
+        block: the graph with control flow, `None` for a straight one; it has its own output and
+            effects, and commits at its end.
         output: plan of the return value.
         effects: deferred stores and host calls, each committed once, in program order.
         numbers: sources of varying numbers that operations, effects and output use.
@@ -27,18 +32,21 @@ class Program:
         writes_outside: some operation changes an outside tensor in place.
         draws: some operation draws random numbers.
         changes_ambient: some operation changes grad mode or autocast for the ones after it.
+        traces: the runs.
     """
 
     assumptions: AssumptionSet
     inputs: tuple[Input, ...]
     operations: tuple[Operation, ...]
-    output: object
-    effects: tuple[Effect, ...]
+    block: Block | None = None
+    output: object = None
+    effects: tuple[Effect, ...] = ()
     numbers: tuple[Source, ...]
     transaction: Transaction
     writes_outside: bool
     draws: bool
     changes_ambient: bool
+    traces: tuple[Trace, ...]
 
 
 def generalize(trace: Trace, positional: int, keywords: tuple[str, ...]) -> Program | Reason:
@@ -68,4 +76,53 @@ def generalize(trace: Trace, positional: int, keywords: tuple[str, ...]) -> Prog
         writes_outside=any(o.written for o in trace.operations),
         draws=any(o.draws for o in trace.operations),
         changes_ambient=any(o.kind is OperationKind.AMBIENT for o in trace.operations),
+        traces=(trace.without_examples(),),
     )
+
+
+def generalize_together(
+    traces: Sequence[Trace], positional: int, keywords: tuple[str, ...]
+) -> Program | Reason:
+    """Turn several traces, made under assumptions that hold together, into one program.
+
+    Args:
+        traces: finished recordings that data sent different ways.
+        positional: number of positional arguments of the recorded calls.
+        keywords: names of their keyword arguments.
+
+    Returns:
+        The program, or the reason why there is none.
+
+    Raises:
+        Unmergeable: the traces need programs of their own.
+    """
+    for trace in traces:
+        planned = plan_transaction(trace.operations, trace.effects, is_last=True)
+        if isinstance(planned, Reason):
+            return planned
+    merged = merge(traces)
+    operations = tuple(operations_of(merged.block))
+    written = dict.fromkeys(ref for o in operations for ref in o.written)
+    draws = any(o.draws for o in operations)
+    return Program(
+        assumptions=assume(distinct(r for t in traces for r in t.reads), positional, keywords),
+        inputs=merged.inputs,
+        operations=operations,
+        block=merged.block,
+        numbers=tuple(dict.fromkeys(n for t in traces for n in t.numbers)),
+        transaction=Transaction(
+            commit=len(operations),
+            undo=tuple(written),
+            undoes_draws=draws,
+            generators=tuple(dict.fromkeys(g for o in operations for g in o.generators)),
+        ),
+        writes_outside=bool(written),
+        draws=draws,
+        changes_ambient=any(o.kind is OperationKind.AMBIENT for o in operations),
+        traces=tuple(t.without_examples() for t in traces),
+    )
+
+
+def has_loops(trace: Trace) -> bool:
+    """Whether heads of loops were marked in a run."""
+    return any(mark.kind is MarkKind.HEAD for mark in trace.marks)

@@ -341,6 +341,7 @@ def store_plainly(session: Session, owner: Any, name: str, value: Any) -> None:
     """`object.__setattr__(owner, name, value)`, or a module's own rule for it."""
     source = session.heap.source_of(owner)
     if source is None:
+        session.regions.touch(owner)
         object.__setattr__(owner, name, value)
         return
     table = instance_dict(owner)

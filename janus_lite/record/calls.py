@@ -20,7 +20,7 @@ import numpy as np
 import torch
 
 from janus_lite.errors import Code
-from janus_lite.record import attributes, containers, host
+from janus_lite.record import attributes, containers, host, regions
 from janus_lite.record.contracts import (
     DENIED_METHODS,
     HOST_EFFECTS,
@@ -119,8 +119,10 @@ def _call_function(
         with session.own_work():  # tags each new module for torch.compile; no program sees it
             return function(*args, **kwargs)
     if (contract := python_leaves().get(function)) is not None:
+        session.regions.look(*args, *kwargs.values())
         return _call_leaf(session, function, contract, args, kwargs)
     if function in SPECIAL:
+        session.regions.look(*args, *kwargs.values())
         return SPECIAL[function](session, function, args, kwargs)
     if host.is_deferred(function):
         if host.call(session, function, args, kwargs):
@@ -129,7 +131,10 @@ def _call_function(
     if function in HOST_EFFECTS:
         return _host_effect(session, function, args, kwargs)
     twin = session.twin_for(function)
-    return function(*args, **kwargs) if twin is None else twin(*args, **kwargs)
+    if twin is None:
+        return function(*args, **kwargs)
+    with regions.CallRegion(session, function.__code__) as region:
+        return region.leave(twin(*args, **kwargs))
 
 
 def _host_effect(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
@@ -151,6 +156,7 @@ def _call_partial(
 
 def _call_memo(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
     """An `lru_cache`: the guard calls it again, once, just as eager would have."""
+    session.regions.look(*args, *kwargs.values())
     args, kwargs = _fixed(session, args, kwargs)
     if not all(_is_getter_argument(session, a) for a in (*args, *kwargs.values())):
         return _unknown(session, function, args, kwargs)
@@ -225,6 +231,8 @@ def _call_module(
 
 def _construct(session: Session, cls: type, args: Arguments, kwargs: Keywords) -> Any:
     """`cls(...)` as `type.__call__` does it: `__new__`, then `__init__`."""
+    session.regions.touch(*args, *kwargs.values())
+    session.regions.look(*args, *kwargs.values())
     if (contract := _class_contract(cls)) is not None:
         return _construct_leaf(session, cls, contract, args, kwargs)
     meta_call = session.heap.class_attribute(type(cls), "__call__")[1]
@@ -340,6 +348,9 @@ def _is_namedtuple(cls: type) -> bool:
 
 
 def _call_builtin(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    bound = getattr(function, "__self__", None)
+    is_module = is_a(bound, types.ModuleType | None.__class__)
+    _watch(session, function, bound, args, kwargs)
     special = SPECIAL.get(function) if _is_hashable(function) else None
     if special is not None:
         return special(session, function, args, kwargs)
@@ -350,8 +361,6 @@ def _call_builtin(session: Session, function: Any, args: Arguments, kwargs: Keyw
         return None
     if function in _TORCH_FUNCTION_TESTS:
         return False if _only_plain_tensors(args) else function(*args, **kwargs)
-    bound = getattr(function, "__self__", None)
-    is_module = is_a(bound, types.ModuleType | None.__class__)
     if is_a(bound, torch.Tensor) or (is_module and function in TORCH_BUILTINS):
         return _call_torch(session, function, args, kwargs)
     contract = table().get(function)
@@ -366,6 +375,15 @@ def _call_builtin(session: Session, function: Any, args: Arguments, kwargs: Keyw
         bound_method = function.__get__(args[0], type(args[0]))
         return _call_method(session, bound_method, args[0], args[1:], kwargs)
     return _unknown(session, function, args, kwargs)
+
+
+def _watch(session: Session, function: Any, bound: Any, args: Arguments, kwargs: Keywords) -> None:
+    """Note what a C function may change, and of which lists it may look at the content."""
+    session.regions.touch(bound, *args, *kwargs.values())
+    is_torch = is_a(bound, torch.Tensor) or (_is_hashable(function) and function in TORCH_BUILTINS)
+    is_append = is_a(bound, list) and function.__name__ == "append"
+    if not (is_torch or is_append):
+        session.regions.look(bound, *args, *kwargs.values())
 
 
 def _is_hashable(function: object) -> bool:

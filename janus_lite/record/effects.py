@@ -115,6 +115,11 @@ class WriteLog:
         """Whether no place of the container tells anything about the outside any more."""
         return id(container) in self._rewritten
 
+    @property
+    def changes(self) -> frozenset[object]:
+        """What of the outside is not as it was at entry."""
+        return frozenset((*self._places, *self._changed, *self._rewritten))
+
     def is_changed(self, container: object) -> bool:
         """Whether the run has changed the container."""
         return id(container) in self._changed

@@ -13,12 +13,13 @@ import types
 from typing import Any
 
 from janus_lite.errors import Code
-from janus_lite.record import attributes, calls, host, syntax, text
+from janus_lite.record import attributes, calls, host, regions, syntax, text
 from janus_lite.record.audit import is_library_file
 from janus_lite.record.effects import StoreKind
 from janus_lite.record.instrument import TwinCache
 from janus_lite.record.session import current
 from janus_lite.record.stack import as_seen_by_user
+from janus_lite.record.trace import MarkKind
 
 
 class Hooks:
@@ -193,6 +194,86 @@ class Hooks:
         """The truth of `value` where it is only tested."""
         session = current()
         return bool(value) if session is None else syntax.test(session, value)
+
+    @staticmethod
+    def position() -> int:
+        """How many operations the run has; see `branch`."""
+        session = current()
+        return -1 if session is None else len(session.tape.operations)
+
+    @staticmethod
+    def branch(line: int, since: int, *, outcome: bool) -> bool:
+        """The test of an `if`; operations from `since` on belong to it."""
+        session = current()
+        if session is not None and since != len(session.tape.operations):
+            regions.branch(session, sys._getframe(1), line, since)
+        return outcome
+
+    @staticmethod
+    def chosen(line: int, since: int, value: Any) -> Any:
+        """The value of `a if test else b`."""
+        session = current()
+        if session is not None and since != len(session.tape.operations):
+            regions.chosen(session, sys._getframe(1), line, since, value)
+        return value
+
+    @staticmethod
+    def join(line: int, live: tuple[str, ...], stable: tuple[str, ...]) -> None:
+        """The end of an `if`: names live from here on, and those that it cannot have assigned."""
+        session = current()
+        if session is not None and session.regions.branches:
+            regions.join(session, sys._getframe(1), line, live, stable)
+
+    @staticmethod
+    def loop(line: int) -> regions.LoopRun:
+        """A `while` begins."""
+        return regions.LoopRun(current(), sys._getframe(1), line)
+
+    @staticmethod
+    def span(line: int, function: Any, *bounds: Any) -> regions.LoopRun:
+        """A `for` over `function(*bounds)`, which is most likely a range, begins."""
+        session = current()
+        if session is None:
+            return regions.LoopRun(None, sys._getframe(1), line, iter(function(*bounds)))
+        return regions.begin_span(session, sys._getframe(1), line, function, bounds)
+
+    @staticmethod
+    def carries(loop: regions.LoopRun, name: str) -> bool:
+        """Whether a local name holds a number that goes round a loop of the graph."""
+        return loop.region is not None and loop.carries(current(), sys._getframe(1), name)
+
+    @staticmethod
+    def carry(loop: regions.LoopRun, name: str) -> Any:
+        """That number as a value of the graph."""
+        return loop.carry(current(), sys._getframe(1), name)
+
+    @staticmethod
+    def head(
+        loop: regions.LoopRun, live: tuple[str, ...], stable: tuple[str, ...], *_carried: object
+    ) -> bool:
+        """The head of a loop."""
+        if loop.region is not None:
+            loop.mark(current(), MarkKind.HEAD, sys._getframe(1), live, stable)
+        return True
+
+    @staticmethod
+    def advance(loop: regions.LoopRun) -> bool:
+        """Whether a `for` goes on."""
+        return loop.advance(current())
+
+    @staticmethod
+    def item(loop: regions.LoopRun) -> Any:
+        """The next element of a `for`."""
+        return loop.item(current())
+
+    @staticmethod
+    def leave(loop: regions.LoopRun, live: tuple[str, ...], stable: tuple[str, ...]) -> None:
+        """A loop has ended."""
+        session = current()
+        if session is not None:
+            loop.leave(session)
+            if loop.region is not None:
+                loop.mark(session, MarkKind.EXIT, sys._getframe(1), live, stable)
 
     @staticmethod
     def operand(value: Any) -> Any:

@@ -109,6 +109,16 @@ class OutputPlanner:
         self._plans: dict[int, object] = {}
         self._open: set[int] = set()
 
+    @property
+    def made(self) -> dict[int, object]:
+        """The plans of the run's own objects, by the objects' ids."""
+        return self._plans
+
+    @property
+    def identities(self) -> dict[int, int]:
+        """The id of the object of each plan, by the plan's id."""
+        return {id(plan): key for key, plan in self._plans.items()}
+
     def plan(self, value: object) -> object:
         """Return the plan of `value`: a `Ref`, `Constant`, `Loaded` or `Built`."""
         if is_a(value, torch.Tensor):

@@ -54,6 +54,7 @@ def record(
     """
     session = Session(TWINS, calls.call, syntax.iterate, syntax.store_item, plan_now, relaxed)
     session.tape.observe = observe
+    session.regions.wants_all = config.current().regions == "always"
     heap = session.heap
     args = tuple(heap.read(value, Argument(index)) for index, value in enumerate(args))
     kwargs = {name: heap.read(value, Keyword(name)) for name, value in kwargs.items()}
@@ -105,10 +106,10 @@ def _finish(session: Session, result: object, seconds: float) -> Trace:
     """Plan the output and the effects; a bug of ours here must not cost the user's result."""
     output: object = None
     effects: tuple[Effect, ...] = ()
+    planner = OutputPlanner(session)
     try:
         session.finish()
         if not session.is_stopped:
-            planner = OutputPlanner(session)
             output = planner.plan(result)
             effects = tuple(map(planner.plan_effect, session.writes.effects))
     except Exception as error:
@@ -121,6 +122,10 @@ def _finish(session: Session, result: object, seconds: float) -> Trace:
         output=output,
         effects=effects,
         numbers=session.numbers.used,
+        marks=tuple(session.regions.marks),
+        lists={**tape.lists, **planner.identities},
+        looked=frozenset(session.regions.looked),
+        spoiled=session.regions.spoiled,
         reason=session.reason,
         seconds=seconds,
         examples=tuple(tape.examples),

@@ -76,6 +76,7 @@ _CLASSES: dict[type, type[SymbolicInt] | type[SymbolicFloat]] = {
 }
 # With operators of numbers the operands' classes decide the result's; not so for what is not here.
 _CLASS_PRESERVING = frozenset("+ - * / // % << >> | ^ & ~ int float abs".split())
+_IDENTITIES: dict[type, Callable[..., Any]] = {int: operator.index, float: float}
 _REFERENCES = 3  # of a number nobody else holds: the list of all, the loop, the call that counts
 # Pure functions of numbers that give a number or a truth value.
 FUNCTIONS: dict[object, str] = {
@@ -178,6 +179,19 @@ class Numbers:
     def made(self, source: Made, value: float) -> Any:
         """The symbolic number that an operation of the graph gave."""
         return self._new(source, value)
+
+    def classes(self) -> dict[int, type]:
+        """Classes of the numbers that the graph makes, by the index of their value."""
+        return {n.source.index: type(plain(n)) for n in self._all if is_made(n)}
+
+    def carry(self, value: Any) -> Any:
+        """The number as a value of the graph."""
+        if is_symbolic(value) and is_made(value):
+            return value
+        kind = type(plain(value))
+        source = self._operate(_IDENTITIES[kind], (value,), plain(value))
+        assert source is not None
+        return self._new(source, plain(value))
 
     def fix_made(self, value: Any) -> Any:
         """Like `fix` for a number that the graph makes; others as they are."""

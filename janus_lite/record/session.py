@@ -16,6 +16,7 @@ from janus_lite.record.audit import is_library_file
 from janus_lite.record.effects import Store, StoreKind, WriteLog
 from janus_lite.record.heap import Heap
 from janus_lite.record.instrument import NotInstrumentable, Twin, TwinCache
+from janus_lite.record.marks import RegionLog
 from janus_lite.record.scalars import Numbers
 from janus_lite.record.tape import Tape
 
@@ -97,12 +98,14 @@ class Session:
             lambda source, cls: self.heap.assume_class(source, cls),
             lambda function, operands, result: self.tape.operate(function, operands, result),
         )
+        self.regions = RegionLog(relaxed)
         self.tape = Tape(
             self.stop,
             self.site,
             self._module,
             lambda value: self.heap.snapshot(value),
             self.numbers,
+            self.regions,
         )
         self.writes = WriteLog()
         self.heap = Heap(
@@ -170,6 +173,7 @@ class Session:
         """Let go of the user's objects: they must live no longer than without a recording."""
         self.heap.release()
         self.tape.release()
+        self.regions.release()
         self.writes = WriteLog()
         self._fresh_functions.clear()
         self._closures.clear()

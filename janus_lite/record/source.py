@@ -8,6 +8,8 @@ code.
 
 from __future__ import annotations
 
+import gc
+import types
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -215,3 +217,27 @@ class Computed(Source):
         if len(texts) == 1:
             return f"{self.symbol}{texts[0]}"
         return f"({texts[0]} {self.symbol} {texts[1]})"
+
+
+def key_of(source: Source) -> object:
+    """What is equal for two sources of different recordings that read the same place."""
+    if isinstance(source, Pinned):
+        value = source.value
+        if isinstance(value, types.MappingProxyType):  # each `cls.__dict__` is a new one
+            value = gc.get_referents(value)[0]
+        return type(source), id(value)
+    owner = (key_of(source.owner),) if isinstance(source, Step) else ()
+    names: tuple[str, ...] = type(source).__slots__
+    own = [getattr(source, name) for name in names]
+    return type(source), *owner, *map(_operand_key, own)
+
+
+def _operand_key(operand: object) -> object:
+    if isinstance(operand, Source):
+        return key_of(operand)
+    if isinstance(operand, tuple):
+        return tuple(map(_operand_key, operand))
+    return (type(operand), repr(operand)) if type(operand) in _NUMBERS else operand
+
+
+_NUMBERS = (int, float, bool)  # text tells 1 from 1.0 and -0.0 from 0.0

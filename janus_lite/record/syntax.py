@@ -108,6 +108,7 @@ def _python_method(session: Session, value: object, name: str) -> types.Function
 
 def binary(session: Session, symbol: str, left: Any, right: Any) -> Any:
     """`left <symbol> right`."""
+    session.regions.look(left, right)
     function, name, reflected = _BINARY[symbol]
     if is_symbolic(left) or is_symbolic(right):
         if is_number(left) and is_number(right):
@@ -126,6 +127,8 @@ def _fixed_beside(session: Session, left: Any, right: Any) -> tuple[Any, Any]:
 def inplace(session: Session, symbol: str, left: Any, right: Any) -> Any:
     """`left <symbol>= right`, the value to be bound."""
     function = _INPLACE[symbol]
+    session.regions.touch(left, right)
+    session.regions.look(left, right)
     name = f"__i{_BINARY[symbol][1].strip('_')}__"
     if _is_plain(left):
         if not is_a(left, torch.Tensor):
@@ -156,6 +159,7 @@ def _suits(left: Any, right: Any) -> bool:
 
 def compare(session: Session, symbol: str, left: Any, right: Any) -> Any:
     """`left <symbol> right` for the six rich comparisons."""
+    session.regions.look(left, right)
     function, name, reflected = _COMPARE[symbol]
     if is_symbolic(left) or is_symbolic(right):
         if is_number(left) and is_number(right):
@@ -260,11 +264,14 @@ def identical(session: Session, left: object, right: object) -> bool:
     if is_number(left) and is_number(right) and left is not right:
         left, right = session.numbers.fix(left), session.numbers.fix(right)
     session.heap.compare_identity(left, right)
+    if is_a(left, torch.Tensor) and is_a(right, torch.Tensor):
+        session.tape.compare_identity(left, right)
     return left is right
 
 
 def contains(session: Session, item: Any, container: Any) -> bool:
     """`item in container`."""
+    session.regions.look(item, container)
     if is_a(container, torch.Tensor):
         return bool(session.call(type(container).__contains__, (container, item), {}))
     item = session.numbers.fixed(item)
@@ -282,6 +289,7 @@ def contains(session: Session, item: Any, container: Any) -> bool:
     elif not _is_plain(container) and not is_a(container, _CONTAINERS):
         return any(compare(session, "==", item, other) for other in iterate(session, container))
     if is_a(item, torch.Tensor):  # hashed by library code, by identity
+        session.regions.spoil("looks for a tensor in a container")
         with session.own_work():
             return item in container
     return item in container
@@ -301,6 +309,7 @@ def load_item(session: Session, owner: Any, key: Any) -> Any:
     """`owner[key]`."""
     if is_a(owner, torch.Tensor):
         return owner[key]
+    session.regions.look(owner, key)
     key = session.numbers.fixed(key)
     if _is_plain(owner):
         return owner[key]
@@ -356,6 +365,8 @@ def _load_class_item(session: Session, owner: type, key: Any) -> Any:
 
 def store_item(session: Session, value: Any, owner: Any, key: Any) -> None:
     """`owner[key] = value`."""
+    session.regions.touch(owner)
+    session.regions.look(owner)
     if is_a(owner, torch.Tensor):
         owner[key] = value
     elif (method := _python_method(session, owner, "__setitem__")) is not None:
@@ -373,6 +384,8 @@ def store_item(session: Session, value: Any, owner: Any, key: Any) -> None:
 
 def delete_item(session: Session, owner: Any, key: Any) -> None:
     """`del owner[key]`."""
+    session.regions.touch(owner)
+    session.regions.look(owner)
     key = session.numbers.fixed(key)
     if (method := _python_method(session, owner, "__delitem__")) is not None:
         session.call(method, (owner, key), {})
@@ -389,6 +402,8 @@ def delete_item(session: Session, owner: Any, key: Any) -> None:
 
 def iterate(session: Session, value: Any) -> Any:
     """What a `for` loop may step through in place of `value`."""
+    session.regions.touch(value)
+    session.regions.look(value)
     if is_a(value, torch.Tensor):
         return session.call(torch.Tensor.__iter__, (value,), {})
     source = session.heap.source_of(value)
@@ -438,6 +453,7 @@ def iterate_unpacking(session: Session, value: Any) -> Iterator[Any]:
 
 def unpack(session: Session, value: Any) -> Any:
     """What may be unpacked in place of `value`; nested sequences are noted too."""
+    session.regions.look(value)
     if is_a(value, torch.Tensor) or not is_a(value, list | tuple):
         return iterate(session, value)
     if session.heap.source_of(value) is not None:
@@ -483,6 +499,7 @@ def test(session: Session, value: Any) -> bool:
 
 def operand(session: Session, value: Any) -> Any:
     """Note what Python's own truth test of `value` will read; return `value`."""
+    session.regions.look(value)
     if is_symbolic(value):
         session.numbers.compute("bool", bool, value)
     elif is_a(value, _CONTAINERS):
@@ -492,6 +509,7 @@ def operand(session: Session, value: Any) -> Any:
 
 def formatted(session: Session, value: Any) -> Any:
     """What an f-string may format in place of `value`."""
+    session.regions.look(value)
     value = session.numbers.fix(value)
     if not _is_plain(value) and not session.heap.snapshot(value):
         for name in ("__format__", "__str__", "__repr__"):

@@ -22,6 +22,7 @@ from janus_lite.errors import Code, Site
 from janus_lite.record import torch_table
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.kinds import is_a
+from janus_lite.record.marks import RegionLog
 from janus_lite.record.scalars import NUMBERS, Numbers, is_made, is_symbolic, plain, rebuilt
 from janus_lite.record.source import Made, Source
 from janus_lite.record.torch_table import Treatment
@@ -43,6 +44,7 @@ class Tape:
         module: path of the module that is running.
         snapshot: notes the content of an outside container that an operation reads.
         numbers: the numbers that vary.
+        regions: what control flow is open.
     """
 
     def __init__(
@@ -52,7 +54,9 @@ class Tape:
         module: Callable[[], str],
         snapshot: Callable[[object], bool],
         numbers: Numbers,
+        regions: RegionLog,
     ) -> None:
+        self._regions = regions
         self._numbers = numbers
         self._stop = stop
         self._site = site
@@ -73,6 +77,7 @@ class Tape:
         self.inputs: list[Input] = []
         self.examples: list[torch.Tensor] = []
         self.operations: list[Operation] = []
+        self.lists: dict[int, int] = {}  # which list an operand was, by the operand's id
 
     # ----------------------------------------------------------------- values
 
@@ -112,6 +117,15 @@ class Tape:
         """The graph value of a tensor, `None` when nobody knows it."""
         found = self._live.get(id(tensor))
         return found[1] if found is not None else None
+
+    def tensors(self) -> dict[Ref, torch.Tensor]:
+        """The graph's tensors that are still alive."""
+        pairs = [(ref, weak()) for weak, ref in self._live.values()]
+        return {ref: tensor for ref, tensor in pairs if tensor is not None}
+
+    def outside_of(self, tensor: torch.Tensor) -> tuple[Ref, ...]:
+        """The outside tensors whose memory a tensor shares."""
+        return tuple(self._outside_storages.get(tensor.untyped_storage()._cdata, ()))
 
     def _new(self, tensor: torch.Tensor) -> Ref:
         ref = self._next()
@@ -224,6 +238,7 @@ class Tape:
             self.try_depth > 0,
             self._site(),
             self._module(),
+            self._regions.decide() if kind is not OperationKind.COMPUTE else (),
             layout,
         )
         self.operations.append(operation)
@@ -274,6 +289,7 @@ class Tape:
                 is_guarded=self.try_depth > 0,
                 site=self._site(),
                 module=self._module(),
+                loops=self._regions.decide() if is_assertion else (),
             )
         )
         return None if made is None else Made(made.index)
@@ -282,6 +298,25 @@ class Tape:
         ref = Ref(self._values)
         self._values += 1
         return ref
+
+    def compare_identity(self, one: torch.Tensor, other: torch.Tensor) -> None:
+        """Assert that two tensors are (or are not) one, where that may hang on a decision."""
+        refs = self.ref_of(one), self.ref_of(other)
+        if self._regions.decisions and None not in refs:
+            self.operations.append(
+                Operation(
+                    operator.is_,
+                    refs,
+                    {},
+                    None,
+                    OperationKind.ASSERT,
+                    one is other,
+                    is_guarded=self.try_depth > 0,
+                    site=self._site(),
+                    module=self._module(),
+                    loops=self._regions.decide(),
+                )
+            )
 
     # ---------------------------------------------------------------- encoding
 
@@ -317,7 +352,9 @@ class Tape:
 
     def _encode_parts(self, value: Any) -> object:
         if type(value) is list:
-            return [self._encode(v) for v in value]
+            encoded = [self._encode(v) for v in value]
+            self.lists[id(encoded)] = id(value)
+            return encoded
         if type(value) is tuple:
             return tuple(self._encode(v) for v in value)
         if is_a(value, slice):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from enum import Enum, auto
 
 import torch
@@ -140,6 +140,7 @@ class Operation:
         is_guarded: it ran inside a `try` of the user's program.
         site: line of the user's program.
         module: path of the `nn.Module` that ran it, `""` at the top.
+        loops: labels of the loops that ran around it, outermost first; only of assertions.
         layout: of a result that is a view of the first argument with the same offset, while
             gradients are off: strides of the argument, sizes and strides of the result.
     """
@@ -158,7 +159,86 @@ class Operation:
     is_guarded: bool = False
     site: Site | None = None
     module: str = ""
+    loops: tuple[str, ...] = ()
     layout: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None = None
+
+
+# A *cut* is a point where several ways through a function meet again: the end of an `if`, the head
+# of a loop. See Note [State at a cut] in `regions`.
+
+
+class MarkKind(Enum):
+    """Which point of a region was passed."""
+
+    __hash__ = object.__hash__
+
+    JOIN = auto()  # the end of an `if`
+    HEAD = auto()  # a loop is about to test, or to take its next element
+    EXIT = auto()  # the first point after a loop
+
+
+@dataclass(frozen=True, slots=True)
+class TensorKind:
+    """What the code after a cut may rely on of a tensor.
+
+    Attributes:
+        meta: class, sizes, strides, type.
+        is_leaf: whether autograd takes it for a leaf.
+        shares: outside tensors whose memory it is.
+    """
+
+    meta: TensorMeta
+    is_leaf: bool
+    shares: tuple[Ref, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class State:
+    """What the run had at hand at a cut.
+
+    Attributes:
+        names: plan of the value of each live name, and of each outside place that the run has
+            set; an unbound name is absent.
+        stable: those that the region cannot have assigned.
+        tensors: what is known of each tensor in those plans.
+        numbers: class of each number of the graph in those plans.
+        identities: for the plan of each mutable object, by its `id`, the object's `id`.
+        modes: grad mode and the like.
+        changed: outside containers that are not as they were.
+        failure: why nothing may be carried past this cut, `None` when it may.
+    """
+
+    names: Mapping[object, object]
+    stable: frozenset[str]
+    tensors: Mapping[Ref, TensorKind]
+    numbers: Mapping[Ref, type]
+    identities: Mapping[int, int]
+    modes: tuple[object, ...]
+    changed: frozenset[object]
+    failure: str | None
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Mark:
+    """One passing of a cut.
+
+    Attributes:
+        kind: see `MarkKind`.
+        label: the statement, as `file:line function`.
+        region: which execution of the statement it belongs to.
+        since: how many operations had run when the statement began.
+        position: how many operations had run at the cut.
+        effects: how many effects the run had had.
+        state: what was at hand there.
+    """
+
+    kind: MarkKind
+    label: str
+    region: int
+    since: int
+    position: int
+    effects: int
+    state: State
 
 
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
@@ -172,6 +252,10 @@ class Trace:
         output: plan that rebuilds the return value.
         effects: stores into outside objects and host calls, planned, in program order.
         numbers: sources of varying numbers that operations, effects and output use.
+        marks: cuts that the run passed, in order.
+        lists: which list of the run an operand or a plan was, by their ids.
+        looked: those lists whose content the program looked at after its first decision.
+        spoiled: why the run cannot be merged with another one, `None` when it may.
         reason: why the run cannot be replayed, `None` when it can.
         seconds: how long the run took.
     """
@@ -182,9 +266,17 @@ class Trace:
     output: object = None
     effects: tuple[Effect, ...] = ()
     numbers: tuple[Source, ...] = ()
+    marks: tuple[Mark, ...] = ()
+    lists: Mapping[int, int] = field(default_factory=dict)
+    looked: frozenset[int] = frozenset()
+    spoiled: str | None = None
     reason: Reason | None = None
     seconds: float = 0.0
     examples: tuple[torch.Tensor, ...] = field(default=(), repr=False)
+
+    def without_examples(self) -> Trace:
+        """The trace without the tensors of the call."""
+        return replace(self, examples=())
 
 
 def refs_in(value: object) -> list[Ref]:

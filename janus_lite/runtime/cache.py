@@ -65,6 +65,10 @@ class ConversionCache:
         self.entries = (conversion, *kept)
         self._watch_owners(conversion)
 
+    def remove(self, conversion: Conversion) -> None:
+        """Drop one conversion."""
+        self.keep(lambda other: other is not conversion)
+
     def keep(self, is_worth: Callable[[Conversion], bool]) -> None:
         """Drop the conversions that are not worth keeping."""
         kept = tuple(c for c in self.entries if is_worth(c))

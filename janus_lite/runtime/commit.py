@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections import defaultdict, deque
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from functools import partial
+from operator import delitem, setitem
 from typing import Any
 
 from janus_lite.program.generalize import Program
-from janus_lite.record.effects import Effect, Store, StoreKind
+from janus_lite.record.effects import Effect, HostCall, Store, StoreKind
 from janus_lite.record.outputs import Built, Constant, Loaded, parts_of, plans_of, refs_in_plan
 from janus_lite.record.source import Source
 from janus_lite.record.text import Piece, Text
@@ -23,26 +25,32 @@ class CommitEmitter:
     first of them changes it. Objects that several plans share are made once.
 
     Args:
-        program: whose effects and output.
+        output: plan of the return value.
+        effects: in program order.
         names: shared names of the module.
         lines: receives the code.
         numbers: names of the varying numbers, loaded with the guards, by source.
     """
 
     def __init__(
-        self, program: Program, names: Names, lines: list[str], numbers: Mapping[int, str]
+        self,
+        output: object,
+        effects: Sequence[Effect],
+        names: Names,
+        lines: list[str],
+        numbers: Mapping[int, str],
     ) -> None:
         self._names = names
         self._numbers = numbers
         self._lines = lines
-        self._output = program.output
-        self._pending = deque(program.effects)
+        self._output = output
+        self._pending = deque(effects)
         self._held: dict[int, str] = {}
         self._uses: dict[int, int] = defaultdict(int)
         self._loader = Loader(names, lines, prefix="w")
-        for plan in (*(p for e in program.effects for p in plans_of(e)), program.output):
+        for plan in (*(p for e in effects for p in plans_of(e)), output):
             self._note(plan)
-        for effect in program.effects:
+        for effect in effects:
             if isinstance(effect, Store):
                 self._loader.load(effect.owner)
 
@@ -50,6 +58,12 @@ class CommitEmitter:
         """Append the effects that come before operation number `position`."""
         while self._pending and self._pending[0].position <= position:
             self._lines.append(self._effect(self._pending.popleft()))
+
+    def put_off(self) -> None:
+        """Append what notes the effects in a journal; their values are made now."""
+        self._names.namespace.update(partial=partial, setitem=setitem, delitem=delitem)
+        for effect in self._pending:
+            self._lines.append(f"journal.append(partial({', '.join(self._call_parts(effect))}))")
 
     def output(self) -> None:
         """Append the return statement."""
@@ -79,6 +93,26 @@ class CommitEmitter:
         keywords = [""] * len(effect.args) + [f"{name}=" for name in effect.kwargs]
         arguments = ", ".join(f"{k}{p}" for k, p in zip(keywords, plans, strict=True))
         return f"{self._names.constant(effect.function, 'host')}({arguments})"
+
+    def _call_parts(self, effect: Effect) -> list[str]:
+        """A function and its arguments: what `partial` takes."""
+        plans = [self._plan(p) for p in plans_of(effect)]
+        if isinstance(effect, HostCall):
+            keywords = [""] * len(effect.args) + [f"{name}=" for name in effect.kwargs]
+            arguments = [f"{k}{p}" for k, p in zip(keywords, plans, strict=True)]
+            return [self._names.constant(effect.function, "host"), *arguments]
+        owner = self._loader.load(effect.owner)
+        match effect.kind:
+            case StoreKind.ATTRIBUTE:
+                return ["set_attribute", owner, repr(effect.key), *plans]
+            case StoreKind.ITEM:
+                return ["setitem", owner, self._constant(effect.key), *plans]
+            case StoreKind.METHOD:
+                return [f"{owner}.{effect.key}", *plans]
+            case StoreKind.DELETE_ATTRIBUTE:
+                return ["delete_attribute", owner, repr(effect.key)]
+            case StoreKind.DELETE_ITEM:
+                return ["delitem", owner, self._constant(effect.key)]
 
     def _store(self, store: Store, owner: str, values: list[str]) -> str:
         match store.kind:

@@ -11,19 +11,23 @@ import itertools
 import linecache
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 
 from janus_lite.program.effects import is_assertion
 from janus_lite.program.generalize import Program
+from janus_lite.program.regions import Block, Return, has_effects, is_certain
 from janus_lite.program.views import view_chains
+from janus_lite.record.effects import Effect
 from janus_lite.record.outputs import plans_of
 from janus_lite.record.source import Source
 from janus_lite.record.text import convert
 from janus_lite.record.torch_table import name_of
 from janus_lite.record.trace import Input, Operation, OperationKind, Read, Ref, refs_in
 from janus_lite.runtime import ambient
+from janus_lite.runtime.blocks import BlockEmitter
 from janus_lite.runtime.commit import CommitEmitter, foreign_outputs, is_literal
 from janus_lite.runtime.fingerprint import Fingerprint, FingerprintBuilder
 from janus_lite.runtime.guards import GuardEmitter, Names
@@ -238,6 +242,8 @@ class _Writer:
         program = self._program
         if self._graph is not None:
             return [*self._foreign_call(), *self._ending(len(program.operations), ())]
+        if program.block is not None:
+            return self._restoring(self._with_control_flow(program.block))
         commit = program.transaction.commit
         steps = self._steps()
         lines = [line for step in steps[:commit] for line in step]
@@ -245,6 +251,58 @@ class _Writer:
         is_pure = commit == len(steps) and not program.effects
         lines = self._cancellable(lines + ending) if is_pure else self._cancellable(lines) + ending
         return self._restoring(lines)
+
+    def _with_control_flow(self, block: Block) -> list[str]:
+        """Blocks with effects in a journal until `return`: an error before that calls it off.
+
+        A replay that nothing can call off needs none: an error leaves what it leaves in eager.
+        """
+        can_leave = not is_certain(block)
+        is_restored = can_leave and bool(self._program.transaction.undo or self._program.draws)
+        has_journal = can_leave and has_effects(block)
+        emitter = BlockEmitter(
+            operation=partial(self._operation, has_saved=is_restored),
+            effect=partial(self._effect, has_journal=has_journal),
+            decision=self._call,
+            is_equal=self._host_value,
+            fail=partial(self._leave, has_saved=is_restored),
+            value=self._value,
+            ending=partial(self._way_out, has_journal=has_journal),
+            kept={i.ref.index for i in self._program.inputs},
+        )
+        lines = emitter.block(block, set())
+        if not can_leave and (
+            has_effects(block) or self._program.writes_outside or self._program.draws
+        ):
+            return lines
+        if not (is_restored or has_journal):
+            return self._cancellable(lines)
+        saving = [f"saved = {self._remember()}"] if is_restored else []
+        return [
+            "saved, journal, is_committed = None, [], False",
+            "try:",
+            *_indent(saving + lines),
+            "except BaseException as error:",
+            f"{_INDENT}if is_committed: raise",
+            f"{_INDENT}undo(saved)",
+            f"{_INDENT}if not isinstance(error, Exception): raise",
+            f"{_INDENT}return RAISED",
+        ]
+
+    def _effect(self, effect: Effect, *, has_journal: bool) -> list[str]:
+        """Do an effect, or note it in the journal with its values as they are now."""
+        lines: list[str] = []
+        commit = CommitEmitter(None, [effect], self.names, lines, self._numbers)
+        commit.put_off() if has_journal else commit.effects(effect.position)
+        return lines
+
+    def _way_out(self, end: Return, *, has_journal: bool) -> list[str]:
+        lines: list[str] = []
+        commit = CommitEmitter(end.output, (), self.names, lines, self._numbers)
+        if has_journal:
+            lines += ["is_committed = True", "for effect in journal: effect()"]
+        commit.output()
+        return lines
 
     def _restoring(self, lines: list[str]) -> list[str]:
         """Put the ambient state back after `lines`, where they change it."""
@@ -354,11 +412,7 @@ class _Writer:
 
     def _operation(self, operation: Operation, *, has_saved: bool) -> list[str]:
         call = self._call(operation)
-        leave = ""
-        if is_assertion(operation):
-            leave = f"return {self.names.constant(Leave(operation), 'failed')}"
-            if has_saved:
-                leave = f"undo(saved); {leave}"
+        leave = self._leave(operation, has_saved=has_saved) if is_assertion(operation) else ""
         if operation.kind is OperationKind.ASSERT:
             condition = self._host_value(call, operation.expected)
             return [f"if not ({condition}): {leave}"]
@@ -369,6 +423,10 @@ class _Writer:
             for ref, shape in _shape_pairs(operation.output, operation.expected):
                 lines.append(f"if v{ref.index}.shape != {shape!r}: {leave}")
         return lines
+
+    def _leave(self, operation: Operation, *, has_saved: bool) -> str:
+        leave = f"return {self.names.constant(Leave(operation), 'failed')}"
+        return f"undo(saved); {leave}" if has_saved else leave
 
     def _host_value(self, call: str, expected: object) -> str:
         if expected is None or isinstance(expected, bool):
@@ -449,7 +507,8 @@ class _Writer:
     def _ending(self, first: int, steps: Sequence[list[str]]) -> list[str]:
         """From the commit point `first` on: the effects in program order, the rest, the output."""
         lines: list[str] = []
-        commit = CommitEmitter(self._program, self.names, lines, self._numbers)
+        program = self._program
+        commit = CommitEmitter(program.output, program.effects, self.names, lines, self._numbers)
         for position in range(first, len(steps)):
             commit.effects(position)
             lines += steps[position]

@@ -18,12 +18,17 @@ ORDER = {
     "janus_lite": """
         errors config logs torch_internals stances
         record record.kinds record.source record.scalars record.effects record.trace
+        record.marks
         record.contracts record.torch_table record.instrument record.audit record.stack record.heap
-        record.tape record.session record.text record.attributes record.outputs record.host
+        record.tape record.session record.text record.attributes record.outputs record.regions
+        record.host
         record.containers record.calls record.syntax record.hooks record.recorder
-        program program.assumptions program.effects program.views program.generalize
+        program program.assumptions program.effects program.views program.regions
+        program.alike program.states program.cursors program.merged_plans program.merge
+        program.generalize
         runtime runtime.fingerprint runtime.ambient runtime.guards runtime.checks
-        runtime.heap_check runtime.rebuild runtime.commit runtime.undo runtime.emit runtime.backends
+        runtime.heap_check runtime.rebuild runtime.commit runtime.undo runtime.blocks runtime.emit
+        runtime.backends
         runtime.cache runtime.policy runtime.verify
         report function api
     """,

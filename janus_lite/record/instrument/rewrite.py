@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
 from janus_lite.errors import Code
+from janus_lite.record.instrument.liveness import Liveness
 from janus_lite.record.instrument.locate import NotInstrumentable
 
 _Node = TypeVar("_Node", bound=ast.AST)
@@ -66,7 +67,8 @@ class Scope:
 class Rewriter:
     """Rewrites statements and expressions of one function; see the module docstring."""
 
-    def __init__(self, scope: Scope) -> None:
+    def __init__(self, scope: Scope, liveness: Liveness) -> None:
+        self._liveness = liveness
         self.stores: Counter[str] = Counter()  # of free variables that became a hook
         self._scope = scope
         self._comprehension_names: list[set[str]] = []
@@ -200,7 +202,7 @@ class Rewriter:
     def _test(self, node: ast.expr) -> ast.expr:
         if isinstance(node, ast.Constant):
             return node
-        return _hook("test", self.expr(node))
+        return _locate(_hook("test", self.expr(node)), node)
 
     def _bool_op(self, node: ast.BoolOp) -> ast.expr:
         """`a and b` as `b if test(a) else a`, so that a truth test by user code is seen."""
@@ -221,7 +223,10 @@ class Rewriter:
         return result
 
     def _if_exp(self, node: ast.IfExp) -> ast.expr:
-        return ast.IfExp(self._test(node.test), self.expr(node.body), self.expr(node.orelse))
+        new = ast.IfExp(self._test(node.test), self.expr(node.body), self.expr(node.orelse))
+        if any(isinstance(n, ast.NamedExpr) for n in ast.walk(node)):
+            return new  # it changes more than its value
+        return _hook("chosen", ast.Constant(node.lineno), _hook("position"), _locate(new, node))
 
     def _compare(self, node: ast.Compare) -> ast.expr:
         links: list[ast.expr] = []
@@ -457,14 +462,74 @@ class Rewriter:
         return statements
 
     def _if(self, node: ast.If) -> list[ast.stmt]:
-        return [ast.If(self._test(node.test), self.body(node.body), self.body(node.orelse))]
+        body, orelse = self.body(node.body), self.body(node.orelse)
+        if isinstance(node.test, ast.Constant):
+            return [ast.If(node.test, body, orelse)]
+        line = ast.Constant(node.lineno)
+        outcome = ast.keyword("outcome", self._test(node.test))
+        test = _locate(_hook("branch", line, _hook("position"), keywords=[outcome]), node.test)
+        names = [_texts(n) for n in self._liveness.at_end(node)]
+        return [ast.If(test, body, orelse), ast.Expr(_hook("join", line, *names))]
 
     def _while(self, node: ast.While) -> list[ast.stmt]:
-        return [ast.While(self._test(node.test), self.body(node.body), self.body(node.orelse))]
+        loop = _hook("loop", ast.Constant(node.lineno))
+        return self._loop(node, loop, lambda _: self._test(node.test), lambda _: [])
+
+    def _loop(
+        self,
+        node: ast.While | ast.For,
+        loop: ast.expr,
+        test: Callable[[ast.expr], ast.expr],
+        first: Callable[[ast.expr], list[ast.stmt]],
+    ) -> list[ast.stmt]:
+        """A loop whose head is a cut; numbers that it assigns are made values of the graph there.
+
+        `loop` makes the object that stands for this execution; `test` says from it whether to go
+        on, and `first` are statements before the body.
+        """
+        name = self._temporary()
+        held = ast.Name(name, ast.Load())
+        carried = [self._carry(held, n) for n in self._liveness.carried(node)]
+        names = [_texts(n) for n in self._liveness.at_head(node)]
+        head = _hook("head", held, *names, *carried)
+        cond = _locate(ast.BoolOp(ast.And(), [head, test(held)]), node)
+        after = [_texts(n) for n in self._liveness.at_end(node)]
+        body = [*(_locate(s, node) for s in first(held)), *self.body(node.body)]
+        return [
+            _store(name, loop),
+            ast.While(cond, body, self.body(node.orelse)),
+            ast.Expr(_hook("leave", held, *after)),
+        ]
+
+    def _carry(self, loop: ast.expr, name: str) -> ast.expr:
+        """Rebind a local name to a number of the graph, where it holds a number."""
+        given = ast.Constant(name)
+        if self._is_declared_global(name) or name in self._scope.free:
+            return ast.Constant(None)
+        number = ast.NamedExpr(ast.Name(name, ast.Store()), _hook("carry", loop, given))
+        return ast.BoolOp(ast.And(), [_hook("carries", loop, given), number])
 
     def _for(self, node: ast.For) -> list[ast.stmt]:
+        if self._is_range(node.iter) and isinstance(node.target, ast.Name):
+            assert isinstance(node.iter, ast.Call)
+            parts = [self.expr(part) for part in (node.iter.func, *node.iter.args)]
+            loop = _hook("span", ast.Constant(node.lineno), *parts)
+            target = node.target
+            return self._loop(
+                node,
+                loop,
+                lambda held: _hook("advance", held),
+                lambda held: self._bind(target, _hook("item", held)),
+            )
         iterable = self._iterable(node.iter, node.target)
         return [ast.For(node.target, iterable, self.body(node.body), self.body(node.orelse))]
+
+    def _is_range(self, node: ast.expr) -> bool:
+        """Whether an iterable is `range(...)`, if that name still is what it was."""
+        if not isinstance(node, ast.Call) or node.keywords:
+            return False
+        is_named = isinstance(node.func, ast.Name) and node.func.id == "range"
+        return is_named and not any(isinstance(a, ast.Starred) for a in node.args)
 
     def _with(self, node: ast.With) -> list[ast.stmt]:
         items = []
@@ -580,6 +645,10 @@ def _hook(name: str, *arguments: ast.expr, keywords: list[ast.keyword] | None = 
 
 def _hooks(name: str) -> ast.expr:
     return ast.Attribute(ast.Constant(HOOKS), name, ast.Load())
+
+
+def _texts(names: tuple[str, ...]) -> ast.expr:
+    return ast.Tuple([ast.Constant(name) for name in names], ast.Load())
 
 
 def _store(name: str, value: ast.expr) -> ast.stmt:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from types import CodeType, FunctionType
 
 from janus_lite.errors import Code
+from janus_lite.record.instrument.liveness import Liveness
 from janus_lite.record.instrument.locate import (
     FunctionNode,
     NotInstrumentable,
@@ -102,7 +103,8 @@ class TwinCache:
             stored=_stored_free(code),
             class_name=owner,
         )
-        rewriter = Rewriter(scope)
+        captured = frozenset(code.co_cellvars + code.co_freevars)
+        rewriter = Rewriter(scope, Liveness(node, captured))
         assigned = _assignments(node)
         if isinstance(node, ast.Lambda):
             node.body = rewriter.expr(node.body)

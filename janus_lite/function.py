@@ -28,21 +28,15 @@ import torch
 
 from janus_lite import config, stances
 from janus_lite.errors import BackendError, Code, ConversionError, MissError, Reason, Site
-from janus_lite.program.alike import Unmergeable
 from janus_lite.program.assumptions import varying_fields
 from janus_lite.program.effects import is_decision
-from janus_lite.program.generalize import (
-    Program,
-    generalize,
-    generalize_together,
-    has_loops,
-)
+from janus_lite.program.generalize import Program, generalize
 from janus_lite.record import session
 from janus_lite.record.recorder import record
-from janus_lite.record.source import Source, key_of
+from janus_lite.record.source import Source
 from janus_lite.record.subcalls import Callee
 from janus_lite.record.torch_table import name_of
-from janus_lite.record.trace import Input, Operation, OperationKind, ReadKind, Trace
+from janus_lite.record.trace import Operation, OperationKind, ReadKind, Trace
 from janus_lite.report import Report, Stats, describe_graph, describe_reason
 from janus_lite.runtime import backends
 from janus_lite.runtime.ambient import modes_are_off
@@ -59,6 +53,7 @@ from janus_lite.runtime.emit import Emitted, Leave, emit
 from janus_lite.runtime.policy import HITS_PER_RECORDING, Policy, RegionCredit
 from janus_lite.runtime.profit import Trial, Verdict
 from janus_lite.runtime.roots import Entry, Roots, outermost, rerunning
+from janus_lite.runtime.together import Sibling, sibling_of, together
 from janus_lite.runtime.verify import Verifier, Watch, schedule
 from janus_lite.torch_internals import GLOBAL_STATE_GUARD, is_transforming
 
@@ -67,7 +62,6 @@ _log = logging.getLogger(__name__)
 _MOST_FAILURES = 6
 _CALLS_PER_FAILURE = 5
 _dumped = itertools.count(1)
-_MOST_WAYS = 32  # runs that one graph is made of
 _MOST_ERRORS = 3  # recordings after one decision that ended in an error of the program
 _REMEMBERED_ERRORS = 15
 # Calls in which assertions of graphs with varying sizes may fail before sizes are fixed again.
@@ -87,19 +81,6 @@ class Options:
 
 
 Failed = tuple[Conversion, Operation]  # a graph that was called off, and the operation that did it
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Sibling:
-    """A graph with which a new run may be merged.
-
-    Attributes:
-        conversion: the graph.
-        held: its inputs in the call that is recorded.
-    """
-
-    conversion: Conversion
-    held: dict[Input, torch.Tensor]
 
 
 def _failure(operation: Operation) -> str:
@@ -233,8 +214,8 @@ class SpeculativeFunction:
 
     @property
     def _takes_regions(self) -> bool:
-        """Whether graphs may have control flow: not with foreign backends and shadow runs."""
-        is_wanted = config.current().regions != "off"
+        """Whether graphs may have control flow: not where others take or enter straight ones."""
+        is_wanted = config.current().regions != "off" and not self._roots.is_region(self)
         return is_wanted and self._compile is None and self._is_due is None
 
     def _may_record(self) -> bool:
@@ -261,7 +242,8 @@ class SpeculativeFunction:
         global_state = GLOBAL_STATE_GUARD()
         callees = self._regions_for(args)
         module, relaxed = self._module(), self._relaxed
-        sibling = None if failed is None else self._mergeable(failed[0], args, kwargs)
+        is_mergeable = failed is not None and self._takes_regions
+        sibling = sibling_of(failed[0], args, kwargs) if failed and is_mergeable else None
         try:
             result, trace = record(self.original, args, kwargs, module, relaxed, callees=callees)
         except BaseException:
@@ -288,56 +270,17 @@ class SpeculativeFunction:
     ) -> Reason | None:
         """Add the trace's program to the cache; return why not otherwise."""
         started = time.perf_counter()
-        together = self._together(trace, positional, keywords, sibling)
-        if together is not None:
+        merged = None
+        if trace.reason is None and self._takes_regions:
+            merged = together(trace, positional, keywords, sibling, self._note)
+        if merged is not None:
             if sibling is not None:
                 self.cache.remove(sibling.conversion)
-            return self._install(*together, global_state, trace.seconds, started)
+            return self._install(*merged, global_state, trace.seconds, started)
         program = generalize(trace, positional, keywords)
         if isinstance(program, Reason):
             return program
         return self._install(program, trace.examples, global_state, trace.seconds, started)
-
-    def _mergeable(
-        self, conversion: Conversion, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> Sibling | None:
-        """A graph that data called off, with its inputs as they are before the call."""
-        if not self._takes_regions:
-            return None
-        held = conversion.emitted.check(args, kwargs)
-        if isinstance(held, Leave) or len(conversion.program.traces) >= _MOST_WAYS:
-            return None
-        return Sibling(conversion, dict(zip(conversion.program.inputs, held, strict=True)))
-
-    def _together(
-        self, trace: Trace, positional: int, keywords: tuple[str, ...], sibling: Sibling | None
-    ) -> tuple[Program, tuple[torch.Tensor, ...]] | None:
-        """One program of a graph's runs and one more, with an example of each input.
-
-        `None` where they do not fit, or where the run alone has no control flow to speak of.
-        """
-        if trace.reason is not None or not self._takes_regions:
-            return None
-        earlier = () if sibling is None else sibling.conversion.program.traces
-        held = {} if sibling is None else sibling.held
-        for traces in ((*earlier, trace), (trace,)):
-            if len(traces) == 1 and not has_loops(trace):
-                continue
-            try:
-                together = generalize_together(traces, positional, keywords)
-            except Unmergeable as error:
-                _log.info("%s: kept apart: %s", self.name, error)
-                continue
-            except Exception as error:  # a bug of ours must not cost the user's result
-                text = f"merging runs: {type(error).__name__}: {error}"
-                self._note(Reason(Code.INTERNAL, text))
-                continue
-            if isinstance(together, Program):
-                known = {key_of(i.source): tensor for i, tensor in held.items()}
-                found = zip(trace.inputs, trace.examples, strict=True)
-                known |= {key_of(i.source): tensor for i, tensor in found}
-                return together, tuple(known[key_of(i.source)] for i in together.inputs)
-        return None
 
     def _install(
         self,

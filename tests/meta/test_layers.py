@@ -28,7 +28,8 @@ ORDER = {
         program.generalize
         runtime runtime.fingerprint runtime.ambient runtime.guards runtime.checks
         runtime.heap_check runtime.rebuild runtime.commit runtime.undo runtime.subcalls
-        runtime.blocks runtime.emit runtime.backends runtime.cache runtime.roots runtime.descent
+        runtime.blocks runtime.emit runtime.backends runtime.cache runtime.together runtime.roots
+        runtime.descent
         runtime.policy runtime.profit runtime.verify
         report function api
     """,

@@ -1,7 +1,8 @@
 # Every check and command of the repository. `make help` lists them.
 #
 # Variables: PYTHON (interpreter the environment is made with), VENV (where it is made),
-#            TORCH (torch and torchvision, always a matched pair), PYTEST_ARGS, BENCH_ARGS.
+#            TORCH (torch and torchvision, always a matched pair), WORKERS (test processes),
+#            PYTEST_ARGS, BENCH_ARGS.
 
 SHELL := bash
 PYTHON ?= python3
@@ -9,6 +10,7 @@ VENV ?= .venv
 # The pair that CI tests. Any pair from torch 2.11 on works: make test TORCH="torch torchvision".
 TORCH ?= torch==2.14.1 torchvision==0.29.1
 EXTRAS ?= bench,models,gpu,dev
+WORKERS ?= 2
 PYTEST_ARGS ?=
 BENCH_ARGS ?= --quick --html report.html
 
@@ -54,7 +56,7 @@ types: $(STAMP) ## mypy, strict
 	$(BIN)/mypy $(CODE)
 
 unit: $(STAMP) ## all tests on this machine's devices
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 tiny: $(STAMP) ## the pre-commit tests, under 10 s
 	$(BIN)/python -m pytest -m tiny

@@ -730,19 +730,24 @@ def groups_changed_inside_before_a_decision():
     return trained(call, sgd)
 
 
-@program(hits=0)
+@program(code="JL0407")
 def groups_changed_inside_above_a_decision():
     def call(model, opt, x, y):
-        opt.param_groups[0]["params"] = list(model.parameters())[: 2 + x.shape[0] % 2]
+        opt.param_groups[0]["params"] = list(model.parameters())[:2]
         opt.zero_grad()
         loss = F.cross_entropy(model(x), y)
-        if loss > 0.6:
+        if loss > -1:
             loss = loss * 2
         loss.backward()
         opt.step()
         return loss
 
-    return trained(call, sgd)
+    def between(_):
+        world.state["opt"].param_groups[0]["params"] = list(world.state["model"].parameters())
+
+    world = trained(call, sgd)
+    world.between = between
+    return world
 
 
 @program(hits=9)

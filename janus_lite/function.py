@@ -275,6 +275,7 @@ class SpeculativeFunction:
         if together is not None:
             if sibling is not None:
                 self.cache.remove(sibling.conversion)
+                self._failed_at.clear()  # what can be merged is no reason to give up
             return self._install(*together, global_state, trace.seconds, started)
         program = generalize(trace, positional, keywords)
         if isinstance(program, Reason):

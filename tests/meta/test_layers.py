@@ -30,7 +30,7 @@ ORDER = {
         runtime.heap_check runtime.rebuild runtime.commit runtime.undo runtime.subcalls
         runtime.blocks runtime.emit runtime.backends
         runtime.cache runtime.roots runtime.descent runtime.policy runtime.profit runtime.verify
-        report function api
+        report imperative function api
     """,
     "nimble_lite": """
         errors config torch_internals

@@ -29,9 +29,8 @@ ORDER = {
         runtime runtime.fingerprint runtime.ambient runtime.guards runtime.checks
         runtime.heap_check runtime.rebuild runtime.commit runtime.undo runtime.subcalls
         runtime.blocks runtime.emit runtime.backends runtime.cache runtime.together runtime.roots
-        runtime.descent
-        runtime.policy runtime.profit runtime.verify
-        report function api
+        runtime.descent runtime.policy runtime.profit runtime.verify
+        report imperative function api
     """,
     "nimble_lite": """
         errors config torch_internals

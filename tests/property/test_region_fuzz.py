@@ -12,7 +12,7 @@ import pytest
 import janus_lite
 from janus_lite.runtime import emit
 from tests.property.region_fuzz import Summary, describe, main, programs, run_all
-from tests.property.region_lockstep import CALLS, Verdict, run, shrink
+from tests.property.region_lockstep import Verdict, run, shrink
 from tests.property.region_programs import make
 
 WORKERS = 2
@@ -32,7 +32,6 @@ def test_random_programs_equal_eager() -> None:
     assert not summary.wrong, "\n".join(describe(verdict) for verdict in summary.wrong)
     assert summary.hits > 0.4, summary
     assert len(summary.verdicts) >= 200
-    assert all(verdict.stats.calls == CALLS for verdict in summary.verdicts)
 
 
 @pytest.mark.nightly

@@ -53,7 +53,9 @@ class Summary:
             f"{len(self.verdicts)} programs, {self._calls} calls: "
             f"{len(self.verdicts) - different} right, {different} wrong, {silent} silent",
             f"replayed {self.hits:.0%} of the calls, "
-            f"{sum(v.raised for v in self.verdicts)} raised as in eager",
+            f"{sum(v.raised for v in self.verdicts)} raised as in eager, "
+            f"{sum(v.own_errors for v in self.verdicts)} raised in a replay only "
+            f"(seeds {[v.program.seed for v in self.verdicts if v.own_errors]})",
             self._row("small", [v for v in self.verdicts if not v.program.is_large]),
             self._row("large", [v for v in self.verdicts if v.program.is_large]),
             "programs by reason (one may have several):",

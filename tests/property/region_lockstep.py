@@ -56,6 +56,13 @@ class Verdict:
     raised: int
 
     @property
+    def own_errors(self) -> int:
+        """Replays that raised what eager does not; the call was answered imperatively then."""
+        if self.difference is not None:
+            return 0
+        return max(0, CALLS - self.stats.calls - self.raised)
+
+    @property
     def is_silent(self) -> bool:
         """Whether calls stayed imperative, for other reasons than errors, without one code."""
         stats = self.stats

@@ -53,7 +53,7 @@ class Variables:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Exits:
-    """The ends of a loop, where they are not joined: each is its own way on."""
+    """The ways out of a loop: a cut to go to, and what runs after the loop then."""
 
     label: str
     ways: list[tuple[Cut, Block]]
@@ -67,11 +67,13 @@ class Stop:
         mark: in the cursor's trace.
         target: where the block then goes.
         before: the cursor as it was where the region began.
+        depth: how many loops are around the mark.
     """
 
     mark: Mark
     target: Variables | Exits
     before: Cursor
+    depth: int
 
 
 @dataclass(slots=True)
@@ -92,6 +94,7 @@ class Cursor:
         "appended",
         "defined",
         "effect",
+        "loops",
         "mark",
         "position",
         "scopes",
@@ -109,6 +112,7 @@ class Cursor:
         self.effect = 0
         self.scopes: tuple[Scope, ...] = ()
         self.stops: tuple[Stop, ...] = ()
+        self.loops: tuple[Exits, ...] = ()  # the rolled loops around, outermost first
         self.skipped: frozenset[int] = frozenset()  # loops that are not to be rolled
         self.defined = _definitions(trace)
         self.appended: dict[int, tuple[Any, ...]] = {}  # what lists of any length hold by now
@@ -120,6 +124,7 @@ class Cursor:
         new.values, new.appended = dict(self.values), dict(self.appended)
         new.position, new.mark, new.effect = self.position, self.mark, self.effect
         new.scopes, new.stops, new.skipped = self.scopes, self.stops, self.skipped
+        new.loops = self.loops
         return new
 
     @property
@@ -171,6 +176,11 @@ class Cursor:
             return EFFECT
         return OPERATION if self.position < len(self.trace.operations) else END
 
+    def loops_left(self) -> tuple[Exits, ...]:
+        """The loops that end where the cursor stands, at the end of a block."""
+        depth = next(s.depth for s in self.stops if s.mark is self.at)
+        return self.loops[depth:]
+
     def joins_ahead(self) -> dict[str, Mark]:
         """Where the decision about to be made may come together again, from the inside out."""
         found: dict[str, Mark] = {}
@@ -212,7 +222,9 @@ def _is_head(mark: Mark, region: int) -> bool:
     return mark.kind is MarkKind.HEAD and mark.region == region
 
 
-def rounds(entering: Cursor, head: Variables, out: Variables | Exits, usual: State) -> list[Cursor]:
+def rounds(
+    entering: Cursor, head: Variables, out: Variables | Exits, exits: Exits, usual: State
+) -> list[Cursor]:
     """A cursor for each round of the loop at which `entering` stands, which passes its head.
 
     Where the head finds another kind of state than usual, the round before it goes on.
@@ -230,9 +242,10 @@ def rounds(entering: Cursor, head: Variables, out: Variables | Exits, usual: Sta
         one = entering.copy()
         one.position, one.mark = marks[number].position, number + 1
         one.effect = marks[number].effects
-        stops = [Stop(m, out, entering) for m in ends]
+        one.loops = (*entering.loops, exits)
+        stops = [Stop(m, out, entering, len(one.loops)) for m in ends]
         if later is not None:
-            stops.append(Stop(marks[later], head, entering))
+            stops.append(Stop(marks[later], head, entering, len(one.loops)))
         one.stops = (*one.stops, *stops)
         one.skipped |= {region}
         rounds.append(one)

@@ -117,9 +117,7 @@ class _Builder:
                 if event == END:
                     return self._ended(self._return(cursors))
                 if isinstance(event, Variables):
-                    goto = Goto(event.cut)
-                    event.gotos.append((goto, cursors))
-                    return self._ended(goto)
+                    return self._ended(self._arrive(event, cursors))
                 if isinstance(event, Exits):
                     return self._ended(self._exit(event, cursors))
                 if event == EFFECT:
@@ -134,6 +132,18 @@ class _Builder:
                     self._operations.append(self._operation(cursors))
         finally:
             self._operations = outer
+
+    def _arrive(self, cut: Variables, cursors: list[Cursor]) -> Goto:
+        """The way to a cut; out of the loops that end on the way, one after the other."""
+        goto = Goto(cut.cut)
+        cut.gotos.append((goto, cursors))
+        left = [c.loops_left() for c in cursors]
+        same([tuple(map(id, loops)) for loops in left], "the ways leave other loops")
+        for exits in left[0]:
+            way = Cut(exits.label)
+            exits.ways.append((way, Block((), goto)))
+            goto = Goto(way)
+        return goto
 
     def _ended(self, end: Any) -> Block:
         return Block(tuple(self._operations), end)
@@ -227,8 +237,16 @@ class _Builder:
             raise Unmergeable("a value of one way has no name that leads to it")
         chosen, *others = [self._explained(e) for e in common]
         for other in others:
-            self._operations.append(_identity_check(chosen, other, cursors[0], refs[0]))
+            if not self._is_asserted(chosen, other):
+                self._operations.append(_identity_check(chosen, other, cursors[0], refs[0]))
         return chosen
+
+    def _is_asserted(self, one: Ref, other: Ref) -> bool:
+        """Whether the block has already asserted that two values are one."""
+        return any(
+            isinstance(o, Operation) and o.target in _IDENTITIES and o.args == (one, other)
+            for o in self._operations
+        )
 
     def _whole_list(self, cursors: Sequence[Cursor], values: Sequence[Any]) -> Ref | None:
         """The variable that holds a list of any length, where the values are that list."""
@@ -319,7 +337,7 @@ class _Builder:
         for cursor, mark in zip(cursors, marks, strict=True):
             if mark is not None:
                 copy = copies[id(cursor)]
-                copy.stops = (*copy.stops, Stop(mark, variables, cursor))
+                copy.stops = (*copy.stops, Stop(mark, variables, cursor, len(cursor.loops)))
         blocks = [
             (outcomes[key], self._block([copies[id(c)] for c in group]))
             for key, group in arms.items()
@@ -346,7 +364,7 @@ class _Builder:
             require_owned_changes(cursor, before, state)
             new = cursor.copy()
             new.values = dict(before.values)
-            new.stops = before.stops
+            new.stops, new.loops = before.stops, before.loops
             new.enter(scope, before.scopes)
             then.append(new)
         return then
@@ -407,7 +425,7 @@ class _Builder:
         start = Goto(head.cut)
         head.gotos.append((start, entering))
         usual = cursors[0].at.state
-        turns = [r for c in entering for r in rounds(c, head, joined or exits, usual)]
+        turns = [r for c in entering for r in rounds(c, head, joined or exits, exits, usual)]
         states = [r.trace.marks[r.mark - 1].state for r in turns]
         for one, scope in zip(turns, scopes(head, turns, states), strict=True):
             one.enter(scope, one.scopes)
@@ -435,7 +453,7 @@ class _Builder:
         cut = Cut(exits.label)
         for cursor in cursors:
             _, before = cursor.pass_mark()
-            cursor.stops = before.stops
+            cursor.stops, cursor.loops = before.stops, before.loops
         exits.ways.append((cut, self._block(cursors)))
         return Goto(cut)
 
@@ -493,3 +511,6 @@ def _identity_check(one: Ref, other: Ref, cursor: Cursor, ref: Ref) -> Operation
 def same_number(one: float, other: float) -> bool:
     """Whether two numbers cannot be told apart."""
     return repr(one) == repr(other)  # tells -0.0 from 0.0 and 1 from 1.0, NaN equals NaN
+
+
+_IDENTITIES = (operator.is_, same_number)

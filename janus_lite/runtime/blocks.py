@@ -22,7 +22,7 @@ from janus_lite.program.regions import (
     uses_of_end,
 )
 from janus_lite.record.effects import Effect
-from janus_lite.record.trace import Operation, refs_in
+from janus_lite.record.trace import Operation, Ref, refs_in
 
 _INDENT = "    "
 Lines = list[str]
@@ -143,7 +143,7 @@ class BlockEmitter:
     def _loop(self, loop: Loop, live: set[int]) -> Lines:
         self._loops += 1
         after = live.union(*(uses_of(block) for _, block in loop.exits))
-        made = {r.index for o in operations_of(loop.body) for r in refs_in(o.output)}
+        made = {r.index for o in operations_of(loop.body) for r in _made(o)}
         around = (uses_of(loop.body) - made) | after
         name = f"way{self._loops}"
         self._ways[loop.head] = "continue"
@@ -158,6 +158,11 @@ class BlockEmitter:
             lines.append(f"{'elif' if number else 'if'} {name} == {number}:")
             lines += _indent(self.block(block, live))
         return lines
+
+
+def _made(operation: Operation) -> set[Ref]:
+    """New values of an operation: one that works in place hands back what it got."""
+    return set(refs_in(operation.output)) - set(refs_in([operation.args, operation.kwargs]))
 
 
 def _indent(lines: Sequence[str]) -> Lines:

@@ -552,3 +552,48 @@ def error_after_effects(s, x, w):
         raise ValueError("late")
     x.add_(1)
     return s.h + x
+
+
+# --------------------------------------------------------------------- leaving several loops at once
+
+
+def search(x, w):
+    k = 0
+    while True:
+        x = x * 1.1 + w
+        k += 1
+        if x.abs().max() > 5:
+            return x, k
+        if k > 8:
+            return w, k
+
+
+@flips(33)
+def callee_that_returns_out_of_its_loop(x, w):
+    y, k = search(x, w)
+    if y[0] > 0:
+        y = y * 2
+    return y, k
+
+
+@flips(30)
+def loop_around_a_callee_that_returns_out_of_its_loop(x, w):
+    total = x
+    for i in range(3):
+        y, k = search(x + i, w)
+        total = total + y
+        if total.sum() > 30:
+            break
+        x = x * 0.5 + k
+    return total
+
+
+@flips(30)
+def changed_in_place_after_a_loop(x, w):
+    y = x.clone()
+    while y.abs().sum() < 10:
+        y = y * 1.5 + w.sign()
+    y -= 0.125
+    if y[0] > 0:
+        y -= w
+    return y

@@ -28,6 +28,8 @@ SUITES = {
     "janus": "bench_janus_paper.py",
     "nimble": "bench_nimble_*.py",
 }
+# Each row in a child process; these write a table of the documentation.
+TABLES = ("coverage", "dynamic")
 # What a run measures when no suite is named.
 DEFAULT_SUITES = ("micro", "models", "train")
 
@@ -50,7 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         command.add_argument(
             "--suite",
             action="append",
-            choices=(*SUITES, "coverage"),
+            choices=(*SUITES, *TABLES),
             help=f"may be repeated; {', '.join(DEFAULT_SUITES)} when left out",
         )
         command.add_argument("--quick", action="store_true", help="under 6 minutes on 2 cores")
@@ -84,7 +86,7 @@ def _suites(options: argparse.Namespace) -> list[str]:
 
 
 def _pytest_arguments(options: argparse.Namespace) -> list[str]:
-    patterns = [SUITES[suite] for suite in _suites(options) if suite != "coverage"]
+    patterns = [SUITES[suite] for suite in _suites(options) if suite in SUITES]
     files = sorted({str(path) for pattern in patterns for path in HERE.glob(pattern)})
     arguments = ["-c", str(HERE / "pytest.ini"), "--device", _device(options), *files]
     if options.quick:
@@ -97,20 +99,27 @@ def _pytest_arguments(options: argparse.Namespace) -> list[str]:
 def _list(options: argparse.Namespace) -> int:
     import pytest
 
-    from benchmarks.coverage_suite import select
+    from benchmarks import coverage_suite
+    from benchmarks.dynamic import table
 
-    if "coverage" in _suites(options):
-        print("\n".join(f"coverage::{row.name}" for row in select(options.only)))
-    if _suites(options) == ["coverage"]:
+    suites = _suites(options)
+    if "coverage" in suites:
+        print("\n".join(f"coverage::{row.name}" for row in coverage_suite.select(options.only)))
+    if "dynamic" in suites:
+        print("\n".join(f"dynamic::{'.'.join(row)}" for row in table.select(options.only)))
+    if set(suites) <= set(TABLES):
         return 0
     return int(pytest.main([*_pytest_arguments(options), "--collect-only", "-q", "--no-header"]))
 
 
 def _run(options: argparse.Namespace) -> int:
     codes = []
-    if "coverage" in _suites(options):
+    suites = _suites(options)
+    if "coverage" in suites:
         codes.append(_run_coverage(options))
-    if _suites(options) != ["coverage"]:
+    if "dynamic" in suites:
+        codes.append(_run_dynamic(options))
+    if not set(suites) <= set(TABLES):
         codes.append(_run_timed(options))
     return max(codes)
 
@@ -141,6 +150,38 @@ def _run_coverage(options: argparse.Namespace) -> int:
         text = coverage_suite.markdown(rows, environment.as_dict())
         (REPOSITORY / "docs" / "coverage.md").write_text(text, encoding="utf-8")
     return int(coverage_suite.has_failed(rows))
+
+
+def _run_dynamic(options: argparse.Namespace) -> int:
+    from benchmarks.dynamic import table
+    from benchmarks.dynamic.examine import DynamicRow
+    from benchmarks.environment import REPOSITORY, read_environment
+    from benchmarks.progress import Progress
+
+    progress = Progress()
+    questions = table.select(options.only)
+    environment = read_environment("cpu")
+    progress.start(len(questions))
+
+    def show(row: DynamicRow) -> None:
+        side = row.ours
+        progress.line(
+            f"{row.name:<28} {side.verdict:<6} {side.treatment:<12} "
+            f"{side.conversions:>3} conversions {' '.join(side.codes)} {side.detail[:90]}"
+        )
+        progress.end()
+
+    rows = table.run_table(questions, show)
+    progress.stop()
+    print("\n".join((*table.broken_promises(rows), table.summary(rows))))
+    default = HERE / "results" / environment.slug / "dynamic.json"
+    is_whole = options.only is None
+    if is_whole or options.json:
+        table.write_json(rows, environment, options.json or default)
+    if is_whole and options.json is None:
+        text = table.markdown(rows, environment.as_dict())
+        (REPOSITORY / "docs" / "dynamic-python.md").write_text(text, encoding="utf-8")
+    return int(table.has_failed(rows))
 
 
 def _run_timed(options: argparse.Namespace) -> int:

@@ -107,6 +107,12 @@ def _what_janus_did(target: Target) -> str:
     return without_places(f"{stats.hits} of {stats.calls} calls replayed{told}")
 
 
+def converted_below(stats: Any) -> int:
+    """Return how many graphs were made, those of functions below a descended one included."""
+    below = getattr(stats, "children", ())
+    return int(stats.converted) + sum(converted_below(child) for _, child in below)
+
+
 def reasons_of(speculated: Any) -> tuple[Any, ...]:
     """Return the reasons that a speculative function gives, each code once."""
     reasons = {reason.code: reason for reason in speculated.explain().reasons}

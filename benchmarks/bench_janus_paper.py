@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from benchmarks.baselines import Variant, speculative_function
+from benchmarks.baselines import Variant, converted_below, speculative_function
 from benchmarks.equality import Verdict, compare
 from benchmarks.measure import Measured, Record, Setting, failed, reason_to_leave_out, timed_steps
 from benchmarks.results import Row
@@ -74,5 +74,5 @@ def _counts(trained: Trained) -> dict[str, float]:
         "hits": sum(each.hits for each in stats),
         "failures": sum(each.assertion_failures for each in stats),
         "fallbacks": sum(each.fallbacks for each in stats),
-        "conversions": sum(each.converted for each in stats),
+        "conversions": sum(map(converted_below, stats)),
     }

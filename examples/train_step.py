@@ -1,12 +1,14 @@
-"""Train with a speculated forward pass; backward and the optimiser stay as they are.
+"""Speculate on a whole train step: forward, backward and the optimiser.
 
 $ python examples/train_step.py
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor, nn, optim
 
 import janus_lite
 
@@ -20,29 +22,34 @@ def classifier() -> nn.Module:
     )  # fmt: skip
 
 
-def train(model: nn.Module, steps: int = 5) -> list[Tensor]:
+def step(model: nn.Module, optimizer: optim.Optimizer, images: Tensor, labels: Tensor) -> Tensor:
+    """One step; returns the loss."""
+    optimizer.zero_grad()
+    loss = nn.functional.cross_entropy(model(images), labels)
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+def train(
+    one_step: Callable[..., Tensor], model: nn.Module, optimizer: optim.Optimizer
+) -> list[Tensor]:
     """A few steps on made-up digits; returns the losses."""
     torch.manual_seed(1)
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
-    losses = []
-    for _ in range(steps):
-        images, labels = torch.randn(16, 1, 8, 8), torch.randint(10, (16,))
-        loss = nn.functional.cross_entropy(model(images), labels)
-        optimizer.zero_grad()
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.detach())
-    return losses
+    batches = [(torch.randn(16, 1, 8, 8), torch.randint(10, (16,))) for _ in range(5)]
+    return [one_step(model, optimizer, *batch) for batch in batches]
 
 
 eager, speculated = classifier(), classifier()
-janus_lite.speculate(speculated)
+adam, other = (optim.Adam(model.parameters(), lr=0.01) for model in (eager, speculated))
+fast_step = janus_lite.speculate(step)
 
-for right, found in zip(train(eager), train(speculated), strict=True):
+losses, found_losses = train(step, eager, adam), train(fast_step, speculated, other)
+for right, found in zip(losses, found_losses, strict=True):
     assert torch.equal(right, found)
 for name, right in eager.state_dict().items():
     assert torch.equal(right, speculated.state_dict()[name])
 
-report = janus_lite.explain(speculated)
+report = janus_lite.explain(fast_step)
 assert report.stats.hits == 4
 print(report)

@@ -44,8 +44,8 @@ def _from_environment() -> Config:
         audit=read("JANUS_LITE_AUDIT", "1") not in {"", "0"},
         logs=read("JANUS_LITE_LOGS", ""),
         dump=read("JANUS_LITE_DUMP", ""),
-        profit=read("JANUS_LITE_PROFIT", "1") not in {"", "0"},
         regions=read("JANUS_LITE_REGIONS", "auto"),
+        profit=read("JANUS_LITE_PROFIT", "1") not in {"", "0"},
     )
 
 

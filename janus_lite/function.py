@@ -11,13 +11,15 @@ import functools
 import inspect
 import itertools
 import logging
+import operator
 import re
 import sys
 import threading
 import time
 import types
 import weakref
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +27,7 @@ from typing import Any
 import torch
 
 from janus_lite import config, stances
-from janus_lite.errors import BackendError, Code, ConversionError, MissError, Reason
-from janus_lite.imperative import Imperative
+from janus_lite.errors import BackendError, Code, ConversionError, MissError, Reason, Site
 from janus_lite.program.alike import Unmergeable
 from janus_lite.program.assumptions import varying_fields
 from janus_lite.program.effects import is_decision
@@ -38,25 +39,39 @@ from janus_lite.program.generalize import (
 )
 from janus_lite.record import session
 from janus_lite.record.recorder import record
-from janus_lite.record.source import key_of
+from janus_lite.record.source import Source, key_of
+from janus_lite.record.subcalls import Callee
 from janus_lite.record.torch_table import name_of
-from janus_lite.record.trace import Input, Operation, ReadKind, Trace
+from janus_lite.record.trace import Input, Operation, OperationKind, ReadKind, Trace
 from janus_lite.report import Report, Stats, describe_graph, describe_reason
 from janus_lite.runtime import backends
 from janus_lite.runtime.ambient import modes_are_off
 from janus_lite.runtime.cache import Conversion, ConversionCache
-from janus_lite.runtime.checks import Call, Difference, broken_numbers, first_difference
+from janus_lite.runtime.checks import (
+    Call,
+    Difference,
+    broken_numbers,
+    broken_sizes,
+    first_difference,
+)
+from janus_lite.runtime.descent import Descent, is_worth_a_root
 from janus_lite.runtime.emit import Emitted, Leave, emit
-from janus_lite.runtime.policy import Policy
-from janus_lite.runtime.roots import Roots, outermost
+from janus_lite.runtime.policy import HITS_PER_RECORDING, Policy, RegionCredit
+from janus_lite.runtime.profit import Trial, Verdict
+from janus_lite.runtime.roots import Entry, Roots, outermost, rerunning
 from janus_lite.runtime.verify import Verifier, Watch, schedule
 from janus_lite.torch_internals import GLOBAL_STATE_GUARD, is_transforming
 
 _log = logging.getLogger(__name__)
+# A decision that fails so often, and in more than one call of five, costs more than a graph saves.
+_MOST_FAILURES = 6
+_CALLS_PER_FAILURE = 5
 _dumped = itertools.count(1)
 _MOST_WAYS = 32  # runs that one graph is made of
 _MOST_ERRORS = 3  # recordings after one decision that ended in an error of the program
 _REMEMBERED_ERRORS = 15
+# Calls in which assertions of graphs with varying sizes may fail before sizes are fixed again.
+_FAILURES_ALLOWED = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -87,7 +102,16 @@ class Sibling:
     held: dict[Input, torch.Tensor]
 
 
-class SpeculativeFunction(Imperative):
+def _failure(operation: Operation) -> str:
+    if operation.target is operator.pos:
+        return f"a number of the graph is not {operation.expected}, as in the recorded run"
+    name = name_of(operation.target)
+    if operation.kind is OperationKind.FORM:
+        return f"`{name}` gave another number of tensors or dims, or made a copy this time"
+    return f"`{name}` gave another value than in the recorded run"
+
+
+class SpeculativeFunction:
     """A callable that behaves as the original and replays graphs where it safely can.
 
     Args:
@@ -118,13 +142,18 @@ class SpeculativeFunction(Imperative):
         self.last_miss: str | None = None
         self._relaxed: frozenset[str] = frozenset()
         self._raising: tuple[Operation, ...] = ()
+        self._may_sizes_vary, self._size_failures = self._compile is None, 0
         functools.update_wrapper(self, self.original, updated=())
         if owner is not None:
             vars(self).pop("__wrapped__")  # it would show `self` in the signature
         self._is_top = roots is None
-        self._takes_trials = options.backend == "auto"
         self._roots = Roots(self, self._make_root) if roots is None else roots
-        self._forget_imperative()
+        self._region_credit = RegionCredit()
+        self._rerun: Descent | None = None
+        self._descent: Descent | None = None
+        self._is_descended = False
+        self._plain: Callable[..., Any] | None = None  # answers misses, which are not recorded
+        self._failed_at: Counter[Site | None] = Counter()
         self._trial_runs = 0
         qualname = getattr(self.original, "__qualname__", type(function).__name__)
         self.name: str = options.name or str(qualname)
@@ -225,12 +254,16 @@ class SpeculativeFunction(Imperative):
             return False
         return True
 
+    def _drop_unused(self) -> None:
+        """Graphs that never hit would only cost their guards."""
+        self.cache.keep(lambda conversion: conversion.hits > 0)
+
     def _record(self, args: tuple[Any, ...], kwargs: dict[str, Any], failed: Failed | None) -> Any:
         self._recorded += 1
         global_state = GLOBAL_STATE_GUARD()
-        sibling = None if failed is None else self._mergeable(failed[0], args, kwargs)
         callees = self._regions_for(args)
         module, relaxed = self._module(), self._relaxed
+        sibling = None if failed is None else self._mergeable(failed[0], args, kwargs)
         try:
             result, trace = record(self.original, args, kwargs, module, relaxed, callees=callees)
         except BaseException:
@@ -322,7 +355,7 @@ class SpeculativeFunction(Imperative):
         except Exception as error:  # a backend may raise anything; the call itself is right
             return Reason(Code.BACKEND, f"{self.backend_name}: {type(error).__name__}: {error}")
         try:
-            has_shadow = self._is_due is not None
+            has_shadow = self._is_due is not None and not program.trains
             emitted = emit(
                 program,
                 examples,
@@ -406,21 +439,205 @@ class SpeculativeFunction(Imperative):
         self._fallbacks += 1
         return self._run_imperatively(args, kwargs)
 
+    # ------------------------------------------------------- function regions
+
     def _make_root(self, function: types.FunctionType) -> SpeculativeFunction:
         options = replace(self.options, name=None, strict=False)
         return SpeculativeFunction(function, options, roots=self._roots)
 
+    def _regions_for(self, args: tuple[Any, ...]) -> Roots | None:
+        """The regions that a recording may know; a recursion of our own is answered by us."""
+        if self._is_due is not None or self._compile is not None:
+            return None
+        module = self._module()
+        if module is not None:
+            function: Any = type(module).forward
+            self._roots.own(Callee.of(function, (module,)), self, 1)
+        elif self._is_top and isinstance(self.original, types.FunctionType):
+            self._roots.own(Callee.of(self.original, args), self, 0)
+        return self._roots
+
+    def _learn_recursion(self, site: Site | None) -> None:
+        """What broke was decided inside a recursion that was inlined: its calls stay calls."""
+        if site is None:
+            return
+        recursions = [c.program.recursions for c in self.cache.entries]
+        walked = [r for r in recursions if any(callee.is_at(site) for callee in r)]
+        self._promote((callee for r in walked for callee in r), ())
+
+    def _promote(self, callees: Iterable[Callee], fields: Iterable[str]) -> bool:
+        """Let the calls of recursive functions stay calls; whether any did not so far.
+
+        Args:
+            callees: the functions.
+            fields: attributes of what they walk that hold numbers which differ.
+        """
+        varying = {path.rpartition(".")[2] for path in self._relaxed if "." in path}.union(fields)
+        promoted = self._roots.promote(callees)
+        if promoted:
+            self.cache.keep(lambda conversion: not conversion.program.recursions)
+        for root in promoted:
+            assert isinstance(root, SpeculativeFunction)
+            root._become_region(varying)
+        return bool(promoted)
+
+    def _become_region(self, fields: Iterable[str]) -> None:
+        """Drop the graphs that no replay can enter; numbers that differ do so at each level."""
+        self.cache.keep(lambda conversion: conversion.emitted.enter is not None)
+        function, _ = self._plain_call(())
+        levels = range(function.__code__.co_argcount)
+        self._relaxed |= {f"args[{level}].{field}" for level in levels for field in fields}
+
+    def _called_off(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """A region lacks a graph: nothing has happened yet; run imperatively and record it."""
+        if stances.depth and stances.current() == "fail_on_miss":
+            raise MissError(f"{self.name}: a function region has no graph for a call below")
+        self._misses += 1
+        self._fallbacks += 1
+        with rerunning() as is_outermost:
+            if is_outermost and not self._region_credit.take(self.cache.hits):
+                self._refuse_regions("one call in five needs a graph that it lacks")
+            return self._run_routed(args, kwargs)
+
+    def _run_routed(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Run imperatively; calls of function regions go to their roots."""
+        function, args = self._plain_call(args)
+        if not isinstance(function, types.FunctionType):
+            return function(*args, **kwargs)
+        if self._rerun is None or self._rerun.function is not function:
+            self._rerun = Descent(function, self._find_region, is_scouting=False)
+        return self._rerun.run(args, kwargs)
+
+    def _find_region(self, callee: Callee, _args: tuple[Any, ...]) -> Entry | None:
+        return self._roots.find(callee)
+
+    def _plain_call(self, args: tuple[Any, ...]) -> tuple[Any, tuple[Any, ...]]:
+        """The function behind the original, and all its positional arguments."""
+        module = self._module()
+        if module is not None:
+            return type(module).forward, (module, *args)
+        if isinstance(self.original, types.MethodType):
+            return self.original.__func__, (self.original.__self__, *args)
+        return self.original, args
+
+    def _refuse_regions(self, found: str) -> None:
+        """Inline recursive calls again; what calls itself then runs imperatively."""
+        self._note(Reason(Code.RECURSION, f"a recursive call of `{self.name}` is inlined: {found}"))
+        self._roots.refuse_all()
+        for root in self._roots.all():
+            assert isinstance(root, SpeculativeFunction)
+            root._leave_regions()
+        self._descend()
+
+    def _leave_regions(self) -> None:
+        """Drop the graphs that enter regions; without them each structure is another graph."""
+        if any(conversion.program.calls_regions for conversion in self.cache.entries):
+            self.cache.keep(lambda conversion: not conversion.program.calls_regions)
+            self._descend()
+
+    # ---------------------------------------------------- staying imperative
+
+    def _descend(self, *, is_final: bool = True) -> None:
+        """Run imperatively from now on; what the function calls becomes a root of its own.
+
+        Args:
+            is_final: record no more, also where hits would earn it.
+        """
+        if not self._is_descended:
+            self._is_descended = True
+            _log.info("%s: descends", self.name)
+        if is_final and self._plain is None:
+            self._plain = self._call_descended
+
+    def _call_owner(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self._run_imperatively(args, kwargs)
+
+    def _call_descended(self, /, *args: Any, **kwargs: Any) -> Any:
+        return self._run_descended(args, kwargs)
+
+    def _run_descended(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        function, args = self._plain_call(args)
+        descent = self._descent
+        if descent is None or descent.function is not function:
+            if not isinstance(function, types.FunctionType):
+                return function(*args, **kwargs)
+            descent = self._descent = Descent(function, self._pick, is_scouting=True)
+        return descent.run(args, kwargs)
+
+    def _pick(self, callee: Callee, args: tuple[Any, ...]) -> Entry | None:
+        """How to enter a root below us; `None` where it gains nothing over the original."""
+        if not (is_worth_a_root(callee, args) and self._roots.is_met_again(callee, args)):
+            return None
+        entry = self._roots.entry(callee)
+        return entry if entry.root.is_of_use else None
+
+    @property
+    def is_of_use(self) -> bool:
+        """Whether calling us may be quicker than calling the original."""
+        is_idle = self._descent is not None and not self._descent.is_routed
+        is_plain = self._plain is not None and not self._is_descended
+        return bool(self.cache.entries) or not (is_plain or is_idle)
+
+    def _wants_trial(self, program: Program, examples: Sequence[torch.Tensor]) -> bool:
+        """Whether to measure if a graph pays: on the CPU, and not as a part of other graphs."""
+        is_ours = self.options.backend == "auto" and self._is_due is None
+        is_part = self._roots.is_region(self) and not (self._is_top and program.calls_regions)
+        on_cpu = all(tensor.device.type == "cpu" for tensor in examples)
+        return config.current().profit and is_ours and on_cpu and not is_part
+
+    def _on_trial(self, emitted: Emitted, *, is_region: bool) -> Emitted:
+        def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            self._trial_runs += 1
+            if not is_region:
+                return self._run_imperatively(args, kwargs)
+            with stances.stance("force_eager"):  # the recursive calls would be replayed
+                return self._run_imperatively(args, kwargs)
+
+        return replace(emitted, call=Trial(emitted, run, self._end_trial, is_region=is_region))
+
+    def _end_trial(self, trial: Trial, verdict: Verdict) -> None:
+        """Let a graph stay without its trial, or go for good."""
+        if verdict.is_worth:
+            self.cache.exchange(lambda c: c.emitted.call is trial, trial.emitted)
+            return
+        for conversion in self.cache.entries:
+            if conversion.emitted.call is trial:
+                conversion.count_hit()  # of this call, before it is retired
+        self.cache.keep(lambda conversion: conversion.emitted.call is not trial)
+        found = (
+            f"a replay takes {verdict.replay_us:.1f} us (median), "
+            f"an imperative call {verdict.imperative_us:.1f} us"
+        )
+        self._note(Reason(Code.UNPROFITABLE, found))
+        if self._plain is None:
+            self._plain = self.original if self._owner is None else self._call_owner
+
     def _assertion_failed(self, operation: Operation) -> None:
         self._failures += 1
-        found = f"`{name_of(operation.target)}` gave another value than in the recorded run"
-        reason = Reason(Code.VALUE_VARIES, found, operation.site)
+        reason = Reason(Code.VALUE_VARIES, _failure(operation), operation.site)
         self.last_miss = str(reason)
         self._note(reason)
-        self._count_failure(operation.site)
-        if not self._takes_regions:
-            return
-        loops = [label for label in operation.loops if label not in self._relaxed]
-        self._relaxed |= frozenset(loops[-1:])  # "always n trips" becomes "a loop in the graph"
+        self._failed_at[operation.site] += 1
+        count = self._failed_at[operation.site]
+        if count >= _MOST_FAILURES and count * _CALLS_PER_FAILURE > self.stats.calls:
+            self._drop_unused()
+            self._descend()
+        if self._takes_regions:
+            loops = [label for label in operation.loops if label not in self._relaxed]
+            self._relaxed |= frozenset(loops[-1:])  # "always n trips" becomes "a loop in the graph"
+        varying = [c for c in self.cache.entries if c.has_varying_sizes]
+        self._size_failures += any(operation in c.program.operations for c in varying)
+        hits = sum(c.hits for c in varying)
+        if self._size_failures > max(_FAILURES_ALLOWED, hits / HITS_PER_RECORDING):
+            self._fix_sizes()
+
+    def _fix_sizes(self) -> None:
+        """Take every size for a constant: decisions on the sizes of results fail too often."""
+        self._may_sizes_vary, self._size_failures = False, 0
+        self._relaxed = frozenset(place for place in self._relaxed if ".shape[" not in place)
+        self.cache.keep(lambda conversion: not conversion.has_varying_sizes)
+        found = "sizes of results decide too much: one graph for each size from now on"
+        self._note(Reason(Code.MEGAMORPHIC, found))
 
     def _note(self, reason: Reason) -> None:
         if reason not in self.reasons:
@@ -493,16 +710,22 @@ class SpeculativeFunction(Imperative):
     def _learn_from_miss(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         """Relax exactly what broke: "this very object" becomes "an object of the same class".
 
-        Likewise "this number" becomes "a number of the same class".
+        Likewise "this number" becomes "a number of the same class", "this size" any from 2 on.
         """
         call = Call(args, kwargs)
         difference, program = self._nearest(call)
         self.last_miss = difference.text
         read = difference.read
-        relaxed = broken_numbers(program, call)
+        relaxed: list[Source] = [*broken_numbers(program, call)]
         if read is not None and read.kind is ReadKind.IS:
-            relaxed.append(read)
-        self._relaxed |= {str(one.source) for one in relaxed}
+            relaxed.append(read.source)
+        sizes = broken_sizes(program, call)
+        if self._may_sizes_vary:
+            relaxed += sizes
+        elif sizes and self._compile is not None:
+            found = f"{sizes[0]} varies; only 'eager' takes that: one graph for each size"
+            self._note(Reason(Code.BACKEND, found))
+        self._relaxed |= {str(source) for source in relaxed}
         if read is not None:
             self._learn_recursion(read.site)
 
@@ -515,7 +738,12 @@ class SpeculativeFunction(Imperative):
         with self._lock:
             self.cache.clear()
             self._policy.forget()
-            self._forget_imperative()
+            self._relaxed = frozenset()
+            self._may_sizes_vary, self._size_failures = self._compile is None, 0
+            self._region_credit = RegionCredit()
+            self._descent = self._plain = None
+            self._is_descended = False
+            self._failed_at.clear()
             self.reasons = ()
         if self._is_top:
             self._roots.forget()

@@ -184,16 +184,17 @@ def describe_reason(reason: Reason) -> ReasonReport:
 def describe_graph(conversion: Conversion) -> GraphReport:
     """Turn a cached graph into plain data."""
     program = conversion.program
-    assumptions = program.assumptions
     fingerprint = conversion.emitted.fingerprint
     ends = list(ends_of(program.block)) if program.block is not None else []
     branches = [end for end in ends if isinstance(end, Branch)]
     tensors = [f"{i.source} is {i.meta}" for i in program.inputs]
+    varying = [f"dim {d} of {i.source} varies" for i in program.inputs for d in i.varying]
     return GraphReport(
         operations=len(program.operations),
         inputs=len(program.inputs),
         assumptions=(
-            *(describe(r) for r in (*assumptions.arguments, *assumptions.heap)),
+            *varying,
+            *map(describe, program.assumptions.reads),
             *tensors,
         ),
         assertions=sum(o.expected is not None for o in program.operations) - len(branches),

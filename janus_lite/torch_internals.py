@@ -92,14 +92,47 @@ def is_plain(tensor: torch.Tensor) -> bool:
     )
 
 
-def tensor_guard(tensors: Sequence[torch.Tensor]) -> Callable[..., bool]:
+def tensor_guard(
+    tensors: Sequence[torch.Tensor],
+    open_sizes: Sequence[Sequence[int]],
+    open_strides: Sequence[Sequence[int]],
+) -> Callable[..., bool]:
     """Return torch's C++ check of type, dtype, device, shape, stride and requires-grad.
 
     Args:
         tensors: plain dense tensors, in the order in which the check gets them.
+        open_sizes: for each of them the dims whose size is not checked.
+        open_strides: likewise for strides.
     """
-    sizes: list[Any] = [list(t.shape) for t in tensors]
-    strides: list[Any] = [list(t.stride()) for t in tensors]
+    sizes: list[Any] = [
+        _without(t.shape, dims) for t, dims in zip(tensors, open_sizes, strict=True)
+    ]
+    strides: list[Any] = [
+        _without(t.stride(), dims) for t, dims in zip(tensors, open_strides, strict=True)
+    ]
     guard = _guards.TensorGuards(*tensors, dynamic_dims_sizes=sizes, dynamic_dims_strides=strides)
     check: Callable[..., bool] = guard.check
     return check
+
+
+def submodules(module: torch.nn.Module) -> list[torch.nn.Module]:
+    """A module and all below it, each once, without running methods of theirs."""
+    found, waiting = dict[int, torch.nn.Module](), [module]
+    while waiting:
+        one = waiting.pop()
+        if id(one) not in found:
+            found[id(one)] = one
+            waiting += [inner for inner in one._modules.values() if inner is not None]
+    return list(found.values())
+
+
+def trained_by(owner: Any) -> list[torch.Tensor]:
+    """The parameters of a module or an optimiser, without running methods of theirs."""
+    if isinstance(owner, torch.nn.Module):
+        found = [p for module in submodules(owner) for p in module._parameters.values()]
+        return [p for p in found if p is not None]
+    return [p for group in owner.param_groups for p in group["params"]]
+
+
+def _without(values: Sequence[int], dims: Sequence[int]) -> list[int | None]:
+    return [None if dim in dims else value for dim, value in enumerate(values)]

@@ -96,7 +96,7 @@ def lenet(convert: Convert, device: str, is_small: bool) -> Training:  # noqa: F
 def resnet50(convert: Convert, device: str, is_small: bool) -> Training:  # noqa: FBT001 # a builder
     """Start ResNet-50; small: an eighth of its width and 32 x 32 images."""
     network = ResNet50(width=8 if is_small else 64)
-    size, batch = (32, 4) if is_small else (224, 16)
+    size, batch = (32, 4) if is_small else (224, 8)
     return Classification(convert, network, device, size=size, channels=3, batch=batch)
 
 
@@ -107,5 +107,5 @@ def inception_v3(
 ) -> Training:
     """Start Inception-v3; small: an eighth of its width and 75 x 75 images, the fewest it takes."""
     network = InceptionV3(width=2 if is_small else 16)
-    size, batch = (75, 2) if is_small else (299, 16)
+    size, batch = (75, 2) if is_small else (299, 8)
     return Classification(convert, network, device, size=size, channels=3, batch=batch)

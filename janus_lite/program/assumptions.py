@@ -1,7 +1,8 @@
 """Reads of a trace -> the assumptions under which its graph is the program.
 
-Two tiers: facts about the call's own arguments, and facts about the heap that is reached from
-pinned objects. The second tier can be skipped when nothing it depends on has changed.
+Three tiers: facts about the call's own arguments, facts about the heap that is reached from pinned
+objects, and facts about sizes that vary. The second tier can be skipped when nothing it depends on
+has changed; the third is looked at when the tensors are known to be such tensors.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from janus_lite.record.source import Source, key_of
+from janus_lite.record.source import Source, depends_on_sizes, key_of
 from janus_lite.record.trace import Read, ReadKind
 
 
@@ -24,28 +25,40 @@ class AssumptionSet:
         keywords: names of the keyword arguments, in call order.
         arguments: facts that depend on this call's arguments.
         heap: facts that do not.
+        sizes: facts about the sizes of tensors that vary.
     """
 
     positional: int
     keywords: tuple[str, ...]
     arguments: tuple[Read, ...]
     heap: tuple[Read, ...]
+    sizes: tuple[Read, ...]
 
     def __len__(self) -> int:
-        return len(self.arguments) + len(self.heap)
+        return len(self.reads)
+
+    @property
+    def reads(self) -> tuple[Read, ...]:
+        """All facts, in the order in which they are checked."""
+        return (*self.arguments, *self.heap, *self.sizes)
 
 
 def assume(reads: Iterable[Read], positional: int, keywords: tuple[str, ...]) -> AssumptionSet:
-    """Split the reads of a trace into the two tiers."""
+    """Split the reads of a trace into the three tiers."""
     arguments: list[Read] = []
     heap: list[Read] = []
+    sizes: list[Read] = []
     for read in reads:
-        (arguments if _depends_on_call(read) else heap).append(read)
+        if depends_on_sizes(read.source):
+            sizes.append(read)
+        else:
+            (arguments if _depends_on_call(read) else heap).append(read)
     return AssumptionSet(
         positional=positional,
         keywords=keywords,
         arguments=tuple(arguments),
         heap=tuple(heap),
+        sizes=tuple(sizes),
     )
 
 

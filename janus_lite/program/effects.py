@@ -17,6 +17,8 @@ import torch
 from janus_lite.errors import Code, Reason
 from janus_lite.record.effects import Effect, HostCall, Store
 from janus_lite.record.outputs import same_plan
+from janus_lite.record.source import Source
+from janus_lite.record.torch_table import name_of
 from janus_lite.record.trace import Operation, OperationKind, Ref
 
 
@@ -29,22 +31,30 @@ class Transaction:
         undo: outside tensors that operations before the commit point write.
         undoes_draws: operations before the commit point draw random numbers.
         generators: generators of the program that they draw from.
+        moves: other objects that they change and whose state can be put back.
     """
 
     commit: int
     undo: tuple[Ref, ...]
     undoes_draws: bool
     generators: tuple[torch.Generator, ...]
+    moves: tuple[Source, ...]
 
 
 def is_decision(operation: Operation) -> bool:
     """Whether a value or shape that data decides is compared after the operation."""
-    return operation.kind in (OperationKind.ASSERT, OperationKind.SHAPE)
+    return operation.kind in (OperationKind.ASSERT, OperationKind.SHAPE, OperationKind.FORM)
 
 
 def is_assertion(operation: Operation) -> bool:
     """Whether a replay compares something after the operation."""
     return is_decision(operation) or operation.kind is OperationKind.CALL
+
+
+def is_change(operation: Operation) -> bool:
+    """Whether the outside is another one after the operation."""
+    has_moved = operation.draws or operation.moves or not operation.is_undoable
+    return bool(operation.written or has_moved)
 
 
 def plan_transaction(
@@ -64,8 +74,8 @@ def plan_transaction(
     commit = _delayed(operations, effects, first)
     speculative = operations[:commit]
     for operation in speculative:
-        if operation.written and not operation.is_undoable:
-            found = "changes an outside tensor that autograd follows, and decides on a value later"
+        if not operation.is_undoable:
+            found = f"`{name_of(operation.target)}` cannot be put back, and a decision follows"
             return Reason(Code.LATE_ASSERTION, found, operation.site)
     for effect in effects:
         if isinstance(effect, HostCall) and _is_overtaken(effect, operations, commit):
@@ -76,6 +86,7 @@ def plan_transaction(
         undo=tuple(dict.fromkeys(ref for o in speculative for ref in o.written)),
         undoes_draws=any(o.draws for o in speculative),
         generators=tuple(dict.fromkeys(g for o in speculative for g in o.generators)),
+        moves=tuple({id(s): s for o in speculative for s in o.moves}.values()),
     )
 
 
@@ -102,7 +113,7 @@ def _delayed(operations: Sequence[Operation], effects: Sequence[Effect], first: 
     due = min((e.position for e in effects), default=len(operations))
     while commit < len(operations) and due > commit:
         operation = operations[commit]
-        if operation.written or operation.draws:
+        if is_change(operation):
             break
         commit += 1
     return commit

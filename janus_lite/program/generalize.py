@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from janus_lite.errors import Reason
+from janus_lite.program.alike import Unmergeable
 from janus_lite.program.assumptions import AssumptionSet, assume, distinct
 from janus_lite.program.effects import Transaction, plan_transaction
 from janus_lite.program.merge import merge
@@ -29,10 +30,12 @@ class Program:
             effects, and commits at its end.
         output: plan of the return value.
         effects: deferred stores and host calls, each committed once, in program order.
-        numbers: sources of varying numbers that operations, effects and output use.
+        numbers: sources of varying numbers, and of outside objects that are no tensors, that
+            operations, effects and output use.
         transaction: when they are committed, and what is undone before.
         writes_outside: some operation changes an outside tensor in place.
         draws: some operation draws random numbers.
+        trains: some operation is an action, of which no copy can be run to compare with.
         changes_ambient: some operation changes grad mode or autocast for the ones after it.
         calls_regions: some operation enters a function region.
         is_enterable: it may run as part of another replay, see Note [Function regions].
@@ -50,6 +53,7 @@ class Program:
     transaction: Transaction
     writes_outside: bool
     draws: bool
+    trains: bool
     changes_ambient: bool
     calls_regions: bool
     is_enterable: bool
@@ -81,8 +85,9 @@ def generalize(trace: Trace, positional: int, keywords: tuple[str, ...]) -> Prog
         effects=trace.effects,
         numbers=trace.numbers,
         transaction=transaction,
-        writes_outside=any(o.written for o in trace.operations),
-        draws=any(o.draws for o in trace.operations),
+        writes_outside=any(o.written or not o.is_undoable for o in trace.operations),
+        draws=any(o.draws or o.moves for o in trace.operations),
+        trains=any(o.kind is OperationKind.ACTION for o in trace.operations),
         changes_ambient=any(o.kind is OperationKind.AMBIENT for o in trace.operations),
         calls_regions=any(o.kind is OperationKind.CALL for o in trace.operations),
         is_enterable=_is_enterable(trace),
@@ -111,6 +116,10 @@ def generalize_together(
         planned = plan_transaction(trace.operations, trace.effects, is_last=True)
         if isinstance(planned, Reason):
             return planned
+        if planned.moves:
+            raise Unmergeable("changes objects that only a straight graph puts back")
+        if any(o.kind is OperationKind.CALL for o in trace.operations):
+            raise Unmergeable("enters function regions")
     merged = merge(traces)
     operations = tuple(operations_of(merged.block))
     written = dict.fromkeys(ref for o in operations for ref in o.written)
@@ -126,13 +135,15 @@ def generalize_together(
             undo=tuple(written),
             undoes_draws=draws,
             generators=tuple(dict.fromkeys(g for o in operations for g in o.generators)),
+            moves=(),
         ),
         writes_outside=bool(written),
         draws=draws,
+        trains=False,
         changes_ambient=any(o.kind is OperationKind.AMBIENT for o in operations),
-        calls_regions=any(o.kind is OperationKind.CALL for o in operations),
-        is_enterable=all(map(_is_enterable, traces)),
-        recursions=tuple(dict.fromkeys(callee for t in traces for callee in t.recursions)),
+        calls_regions=False,
+        is_enterable=False,
+        recursions=tuple(dict.fromkeys(r for t in traces for r in t.recursions)),
         traces=tuple(t.without_examples() for t in traces),
     )
 
@@ -144,7 +155,8 @@ def has_loops(trace: Trace) -> bool:
 
 def _is_enterable(trace: Trace) -> bool:
     """Whether running the graph once more than eager does could not be noticed."""
-    is_quiet = not any(o.written or o.draws for o in trace.operations)
+    is_quiet = not any(o.written or o.draws or o.moves for o in trace.operations)
+    is_quiet &= all(o.is_undoable for o in trace.operations)
     return is_quiet and not trace.effects and _is_made(trace.output)
 
 

@@ -11,9 +11,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
+from janus_lite.program.effects import is_assertion
 from janus_lite.record.effects import Effect
 from janus_lite.record.outputs import plans_of, refs_in_plan
-from janus_lite.record.trace import Operation, OperationKind, Ref, refs_in
+from janus_lite.record.trace import Operation, Ref, refs_in
 
 Step: TypeAlias = Operation | Effect
 
@@ -157,10 +158,9 @@ def is_certain(block: Block) -> bool:
     gotos = [end] if isinstance(end, Goto) else [end.start] if isinstance(end, Loop) else []
     if any(any(goto.checks) for goto in gotos):
         return False
-    kinds = (OperationKind.ASSERT, OperationKind.SHAPE)
     steps = [o for o in block.operations if isinstance(o, Operation)]
     steps += [end.operation] if isinstance(end, Branch) else []
-    if any(o.is_guarded or (o.kind in kinds and o in block.operations) for o in steps):
+    if any(o.is_guarded or (is_assertion(o) and o in block.operations) for o in steps):
         return False
     return all(map(is_certain, inner_blocks(end)))
 

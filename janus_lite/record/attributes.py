@@ -17,10 +17,11 @@ from typing import Any
 import torch
 
 from janus_lite.errors import Code
-from janus_lite.record.contracts import RUN_LOCAL_TYPES, VALUE_TYPES
+from janus_lite.record.contracts import RANDOM_GENERATORS, RUN_LOCAL_TYPES, VALUE_TYPES
 from janus_lite.record.effects import StoreKind
-from janus_lite.record.heap import SCALARS, class_dict, instance_dict
+from janus_lite.record.heap import SCALARS, class_dict, instance_dict, is_mutable_class
 from janus_lite.record.kinds import is_a
+from janus_lite.record.scalars import is_symbolic, plain
 from janus_lite.record.session import Session
 from janus_lite.record.source import Source
 
@@ -48,6 +49,14 @@ _OPERATOR_REGISTRY = (
 _LIBRARY_OBJECTS = (*_OPERATOR_REGISTRY, inspect.Signature, inspect.Parameter)
 _LRU_CACHE = type(functools.lru_cache(lambda: None))
 _MISSING = object()
+_PLAIN_DELETERS: tuple[object, ...] = (
+    object.__delattr__,
+    types.ModuleType.__delattr__,
+    types.FunctionType.__delattr__,
+    torch.nn.Module.__delattr__,
+)
+# What a module enters into a table whatever the name; a buffer must be there already.
+_MEMBERS: dict[str, type] = {"_parameters": torch.nn.Parameter, "_modules": torch.nn.Module}
 
 
 def load(session: Session, owner: Any, name: str) -> Any:
@@ -168,6 +177,8 @@ def _is_data_descriptor(raw: object) -> bool:
 
 def _bind(session: Session, raw: Any, owner: Any, cls: type, name: str) -> Any:
     """What `raw`, found on the class, becomes on the instance."""
+    if type(raw) in SCALARS or is_symbolic(raw):
+        return raw
     if is_a(raw, types.FunctionType):
         return types.MethodType(raw, owner)
     if is_a(raw, property):
@@ -193,6 +204,8 @@ def _bind_by_protocol(session: Session, raw: Any, owner: Any, cls: type, name: s
     if is_a(getter, types.FunctionType):
         session.heap.pin(raw, f"vars({cls.__qualname__})[{name!r}]")
         return session.call(getter, (raw, owner, cls), {})
+    if type(owner) in RANDOM_GENERATORS and callable(raw):
+        return raw.__get__(owner, cls)  # a method that was compiled from Cython
     if getter_class is not None:
         session.stop(Code.UNKNOWN_CALL, f"descriptor `{cls.__qualname__}.{name}`")
         return getattr(owner, name)
@@ -249,6 +262,8 @@ def _load_from_class(session: Session, owner: type, name: str) -> Any:
     is_first = in_meta is not None and _is_data_descriptor(class_dict(in_meta)[name])
     if found_in is None or is_first:
         return _load_from_metaclass(session, owner, name, in_meta)
+    if type(raw) in SCALARS or is_symbolic(raw):
+        return raw
     if is_a(raw, torch.Tensor):
         return _constant(session, raw, f"{owner.__qualname__}.{name}")
     if _is_c_level(type(raw)):
@@ -292,6 +307,8 @@ def _load_from_super(session: Session, owner: Any, name: str) -> Any:
         table = class_dict(parent)
         if name in table:
             _, raw = session.heap.class_attribute(parent, name)
+            if type(raw) in SCALARS or is_symbolic(raw):
+                return raw
             if instance is cls:  # a class method's `super()`
                 return getattr(owner, name)
             if is_a(raw, property | types.FunctionType | staticmethod | classmethod):
@@ -311,6 +328,8 @@ def _load_from_tensor(session: Session, owner: torch.Tensor, name: str) -> Any:
         return types.MethodType(raw, owner)
     if is_a(raw, property) and is_a(raw.fget, types.FunctionType):
         return session.call(raw.fget, (owner,), {})
+    if session.tape.sizes.are_asked(name, owner) and not callable(raw):
+        return session.tape.sizes.answer(name, owner)
     return getattr(owner, name)
 
 
@@ -319,9 +338,11 @@ def _load_from_tensor(session: Session, owner: torch.Tensor, name: str) -> Any:
 
 def store(session: Session, owner: Any, name: str, value: Any) -> None:
     """`owner.name = value`; on an outside object the store joins the write-set."""
-    if is_a(owner, (torch.Tensor, type, types.ModuleType, types.FunctionType)):
-        _refuse_write(session, owner, f".{name} = ...")
-        setattr(owner, name, value)
+    if is_a(owner, torch.Tensor):
+        _store_on_tensor(session, owner, name, value)
+        return
+    if is_a(owner, type):
+        _store_on_class(session, owner, name, value)
         return
     _, setter = session.heap.class_attribute(type(owner), "__setattr__")
     if is_a(setter, types.FunctionType) and setter is not torch.nn.Module.__setattr__:
@@ -335,6 +356,44 @@ def store(session: Session, owner: Any, name: str, value: Any) -> None:
         session.call(raw.fset, (owner, value), {})
         return
     store_plainly(session, owner, name, value)
+
+
+def _store_on_tensor(session: Session, owner: torch.Tensor, name: str, value: Any) -> None:
+    """`owner.name = value` for a tensor: only of a gradient, which is an action."""
+    if name == "grad" and (value is None or is_a(value, torch.Tensor)):
+        run = functools.partial(set_gradient, owner, value)
+        session.tape.act(set_gradient, (owner, value), {}, run)
+        return
+    _refuse_write(session, owner, f".{name} = ...")
+    setattr(owner, name, value)
+
+
+def set_gradient(tensor: torch.Tensor, gradient: torch.Tensor | None) -> None:
+    """Give a tensor a gradient, or let go of the one it has."""
+    tensor.grad = gradient
+
+
+def _store_on_class(session: Session, owner: type, name: str, value: Any) -> None:
+    """`owner.name = value` for a class, as `type` itself does it."""
+    _, setter = session.heap.class_attribute(type(owner), "__setattr__")
+    if setter is not type.__dict__["__setattr__"] or not _is_settable(session, owner, name):
+        _refuse_write(session, owner, f".{name} = ...")
+        setattr(owner, name, value)
+        return
+    session.heap.pin(owner, owner.__qualname__)
+    session.store(StoreKind.ATTRIBUTE, owner, name, value)
+    setattr(owner, name, plain(value))
+    session.heap.class_written(owner, name, value)
+
+
+def _is_settable(session: Session, owner: type, name: str) -> bool:
+    """Whether a store goes into the class's own dict, and no more happens than that.
+
+    Special methods are left out: C code looks them up without asking the heap.
+    """
+    _, raw = session.heap.class_attribute(type(owner), name)
+    is_special = name.startswith("__") and name.endswith("__")
+    return is_mutable_class(owner) and not is_special and not _is_data_descriptor(raw)
 
 
 def store_plainly(session: Session, owner: Any, name: str, value: Any) -> None:
@@ -360,12 +419,30 @@ def store_plainly(session: Session, owner: Any, name: str, value: Any) -> None:
             session.store(StoreKind.ATTRIBUTE, owner, name, value)
         session.writes.written(table, name)
         if is_a(owner, torch.nn.Module):
-            for kind in ("_parameters", "_buffers", "_modules"):
-                session.writes.written(table[kind], name)
-    with session.own_work():
-        setattr(owner, name, value) if is_a(owner, torch.nn.Module) else object.__setattr__(
-            owner, name, value
-        )
+            _note_registered(session, owner, name, value)
+    if is_a(owner, torch.nn.Module):
+        with session.aside():  # it looks at a parameter before it takes it
+            setattr(owner, name, value)
+    else:
+        with session.own_work():
+            object.__setattr__(owner, name, value)
+
+
+def _note_registered(session: Session, module: torch.nn.Module, name: str, value: Any) -> None:
+    """A module's own rule for a store: which of its tables of members it changes."""
+    source, table = session.heap.source_of(module), instance_dict(module)
+    assert source is not None
+    assert table is not None
+    owner = session.heap.dict_source(source, module, table)
+    for kind in ("_parameters", "_buffers", "_modules"):
+        session.heap.entry(owner, table, kind)
+        place = session.heap.source_of(table[kind])
+        if place is not None:
+            session.heap.entry(place, table[kind], name)
+        members: Any = table[kind]
+        is_added = kind in _MEMBERS and is_a(value, _MEMBERS[kind])
+        if is_added or name in members:
+            session.writes.written(members, name)
 
 
 def _has_own_setattr(session: Session, cls: type) -> bool:
@@ -375,8 +452,10 @@ def _has_own_setattr(session: Session, cls: type) -> bool:
 
 def delete(session: Session, owner: Any, name: str) -> None:
     """`del owner.name`."""
-    outside = (torch.Tensor, type, types.ModuleType, types.FunctionType)
-    if is_a(owner, outside):
+    if is_a(owner, type):
+        _delete_on_class(session, owner, name)
+        return
+    if is_a(owner, torch.Tensor):
         _refuse_write(session, owner, f".{name} (deleted)")
     elif session.heap.source_of(owner) is not None:
         _log_delete(session, owner, name)
@@ -387,12 +466,26 @@ def delete(session: Session, owner: Any, name: str) -> None:
         delattr(owner, name)
 
 
+def _delete_on_class(session: Session, owner: type, name: str) -> None:
+    _, deleter = session.heap.class_attribute(type(owner), "__delattr__")
+    found_in, _ = session.heap.class_attribute(owner, name)
+    is_plain = deleter is type.__dict__["__delattr__"] and found_in is owner
+    if not is_plain or not _is_settable(session, owner, name):
+        _refuse_write(session, owner, f".{name} (deleted)")
+        delattr(owner, name)
+        return
+    session.heap.pin(owner, owner.__qualname__)
+    session.store(StoreKind.DELETE_ATTRIBUTE, owner, name)
+    delattr(owner, name)
+    session.heap.class_written(owner, name)
+
+
 def _log_delete(session: Session, owner: Any, name: str) -> None:
     source, table = session.heap.source_of(owner), instance_dict(owner)
     assert source is not None
     _, deleter = session.heap.class_attribute(type(owner), "__delattr__")
     _, raw = session.heap.class_attribute(type(owner), name)
-    is_plain = deleter in (object.__delattr__, torch.nn.Module.__delattr__)
+    is_plain = deleter in _PLAIN_DELETERS
     if table is None or name not in table or not is_plain or _is_data_descriptor(raw):
         _refuse_write(session, owner, f".{name} (deleted)")
         return

@@ -25,6 +25,8 @@ Check = Callable[[CodeType], None]
 _PACKAGE = os.path.dirname(os.path.dirname(__file__)) + os.sep
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _STDLIB = sysconfig.get_paths()["stdlib"] + os.sep
+# It puts functions of its own into `typing`.
+_TYPING_EXTENSIONS = os.sep + "typing_extensions.py"
 _SITE_PACKAGES = os.sep + "site-packages" + os.sep
 
 
@@ -37,7 +39,7 @@ def is_own_file(filename: str) -> bool:
 @lru_cache(maxsize=8192)
 def is_library_file(filename: str) -> bool:
     """Whether a file belongs to torch or the standard library."""
-    if filename.startswith((_TORCH, "<frozen ")):
+    if filename.startswith((_TORCH, "<frozen ")) or filename.endswith(_TYPING_EXTENSIONS):
         return True
     return filename.startswith(_STDLIB) and _SITE_PACKAGES not in filename
 

@@ -9,6 +9,8 @@ import dataclasses
 import enum
 import functools
 import inspect
+import math
+import operator
 import threading
 import types
 import weakref
@@ -20,10 +22,12 @@ import numpy as np
 import torch
 
 from janus_lite.errors import Code
-from janus_lite.record import attributes, containers, host, regions, subcalls
+from janus_lite.record import attributes, containers, draws, host, regions, subcalls, training
 from janus_lite.record.contracts import (
     DENIED_METHODS,
     HOST_EFFECTS,
+    ITERATORS,
+    PASS_ALONG,
     READS,
     RUN_LOCAL_TYPES,
     VALUE_TYPES,
@@ -31,9 +35,11 @@ from janus_lite.record.contracts import (
     python_leaves,
     table,
 )
+from janus_lite.record.effects import StoreKind
 from janus_lite.record.heap import SCALARS, instance_dict
+from janus_lite.record.iterators import EXHAUSTED, PEEKABLE
 from janus_lite.record.kinds import is_a
-from janus_lite.record.scalars import FUNCTIONS, NUMBERS, is_number, is_symbolic, plain
+from janus_lite.record.scalars import FUNCTIONS, NUMBERS, is_number, is_symbolic, plain, rebuilt
 from janus_lite.record.session import Session
 from janus_lite.record.stack import as_seen_by_user
 from janus_lite.torch_internals import TORCH_BUILTINS
@@ -48,6 +54,11 @@ _C_FUNCTIONS = (
     types.ClassMethodDescriptorType,
 )
 _UNKNOWN = object()
+_COMPARING = frozenset({"sort", "__eq__", "__ne__", "index", "count", "remove", "__contains__"})
+_PASSING = (tuple, list, zip, reversed, enumerate, torch.Size)
+_SEQUENCES = (list, tuple, range, torch.Size)
+_PYTHON = (types.FunctionType, types.MethodType, functools.partial)
+_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 # Once torch.compile has run in the process, `nn.Module.__init__` calls into this module.
 _DYNAMO_BOOKKEEPING = "torch._dynamo.mutation_guard"
 # What a generated `__init__` has for default where a factory makes the value.
@@ -57,6 +68,7 @@ _LOCK_METHODS = frozenset({"__enter__", "__exit__", "acquire", "release", "locke
 _BUILTIN_BASES = (dict, list, set, frozenset, tuple, str, int, float, deque)
 _LRU_CACHE = type(functools.lru_cache(lambda: None))
 _MODULE_CALL = torch.nn.Module.__call__
+_COMPARING = frozenset({"sort", "__eq__", "index", "count", "remove", "__contains__"})
 _HOOK_TABLES = ("_backward_hooks", "_backward_pre_hooks", "_forward_hooks", "_forward_pre_hooks")
 _GLOBAL_HOOKS = (
     "_global_backward_pre_hooks",
@@ -74,17 +86,15 @@ def call(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
     """`function(*args, **kwargs)`."""
     if session.is_stopped:
         return as_seen_by_user(function)(*args, **kwargs)
-    if session.numbers and any(map(is_symbolic, args)) and _is_numeric(function, args, kwargs):
-        return session.numbers.compute(FUNCTIONS[function], function, *args)
     kind = type(function)
-    is_conversion = function is int or function is float
-    if is_conversion and len(args) == 1 and is_a(args[0], torch.Tensor):
-        method = torch.Tensor.__int__ if function is int else torch.Tensor.__float__
-        return _call_torch(session, method, args, kwargs)
+    if kind in (type, types.BuiltinFunctionType) and not kwargs:
+        number = _compute(session, function, args)
+        if number is not _UNKNOWN:
+            return number
     if kind is types.FunctionType:
         return _call_function(session, function, args, kwargs)
     if kind is types.MethodType:
-        return call(session, function.__func__, (function.__self__, *args), kwargs)
+        return _call_bound(session, function, args, kwargs)
     if is_a(function, type):
         return _construct(session, function, args, kwargs)
     if is_a(function, _C_FUNCTIONS):
@@ -96,10 +106,62 @@ def call(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
     return _call_object(session, function, args, kwargs)
 
 
-def _is_numeric(function: Any, args: Arguments, kwargs: Keywords) -> bool:
-    """Whether a call is a pure function of numbers, see Note [Varying numbers]."""
-    is_candidate = type(function) in (type, types.BuiltinFunctionType) and not kwargs
-    return is_candidate and function in FUNCTIONS and all(map(is_number, args))
+def _compute(session: Session, function: Any, args: Arguments) -> Any:
+    """A number made of a tensor, or of numbers some of which vary; `_UNKNOWN` for anything else."""
+    if (function is int or function is float) and len(args) == 1 and is_a(args[0], torch.Tensor):
+        method = torch.Tensor.__int__ if function is int else torch.Tensor.__float__
+        return _call_torch(session, method, args, {})
+    if not session.numbers:
+        return _UNKNOWN
+    if any(map(is_symbolic, args)) and function in FUNCTIONS and all(map(is_number, args)):
+        return session.numbers.compute(FUNCTIONS[function], function, *args)
+    if len(args) == 1 and function in _FOLDS:
+        return _fold(session, function, args[0])
+    return _UNKNOWN
+
+
+def _fold(session: Session, function: Any, values: Any) -> Any:
+    """`sum(values)` and the like, step by step where sizes vary; `_UNKNOWN` elsewhere."""
+    is_stepped = _is_stepped(session, values)
+    if is_stepped:
+        with _Leaf(session):
+            values = list(values)
+    if _are_varying_sizes(session, values):
+        return _FOLDS[function](session, values)
+    return _call_leaf(session, function, Contract.PURE, (values,), {}) if is_stepped else _UNKNOWN
+
+
+def _are_varying_sizes(session: Session, value: Any) -> bool:
+    """Whether a value is a sequence of integers that the run made, some of which vary."""
+    if not containers.is_made_sequence(session, value):
+        return False
+    return any(map(is_symbolic, value)) and all(type(plain(n)) is int for n in value)
+
+
+def _product(session: Session, sizes: Any) -> Any:
+    return functools.reduce(functools.partial(session.numbers.compute, "*", operator.mul), sizes, 1)
+
+
+def _sum(session: Session, sizes: Any) -> Any:
+    return functools.reduce(functools.partial(session.numbers.compute, "+", operator.add), sizes, 0)
+
+
+def _choice(function: Any) -> Callable[[Session, Any], Any]:
+    def choose(session: Session, sizes: Any) -> Any:
+        if len(sizes) == 1:
+            return sizes[0]
+        return session.numbers.compute(function.__name__, function, *sizes)
+
+    return choose
+
+
+# What they give for integers is computed step by step, so that it varies with them.
+_FOLDS: dict[Any, Callable[[Session, Any], Any]] = {
+    math.prod: _product,
+    sum: _sum,
+    min: _choice(min),
+    max: _choice(max),
+}
 
 
 def _fixed(session: Session, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords]:
@@ -107,6 +169,24 @@ def _fixed(session: Session, args: Arguments, kwargs: Keywords) -> tuple[Argumen
     if not session.numbers:
         return args, kwargs
     return session.numbers.fixed(args), {k: session.numbers.fixed(v) for k, v in kwargs.items()}
+
+
+def _call_bound(
+    session: Session, function: types.MethodType, args: Arguments, kwargs: Keywords
+) -> Any:
+    owner = function.__self__
+    if draws.is_generator(owner):
+        return _call_draw(session, function, function.__func__, owner, args, kwargs)
+    return call(session, function.__func__, (owner, *args), kwargs)
+
+
+def _call_draw(
+    session: Session, bound: Any, method: Any, generator: Any, args: Arguments, kwargs: Keywords
+) -> Any:
+    """A method of a random generator; `method` takes the generator first."""
+    if draws.has_rule(session, method, generator, args, kwargs):
+        return draws.call(session, method, generator, args, kwargs)
+    return _unknown(session, bound, args, kwargs)
 
 
 # -------------------------------------------------------------------------- Python functions
@@ -118,12 +198,15 @@ def _call_function(
     if function.__module__ == _DYNAMO_BOOKKEEPING:
         with session.own_work():  # tags each new module for torch.compile; no program sees it
             return function(*args, **kwargs)
-    if (contract := python_leaves().get(function)) is not None:
+    contract = python_leaves().get(function)
+    has_numbers = session.numbers and rebuilt(args, plain) is not args
+    if contract is not None and not (contract is Contract.PURE and has_numbers):
         session.regions.look(*args, *kwargs.values())
         return _call_leaf(session, function, contract, args, kwargs)
-    if function in SPECIAL:
+    rule = SPECIAL.get(function) or training.rule_of(function, args)
+    if rule is not None:
         session.regions.look(*args, *kwargs.values())
-        return SPECIAL[function](session, function, args, kwargs)
+        return rule(session, function, args, kwargs)
     if host.is_deferred(function):
         if host.call(session, function, args, kwargs):
             return None
@@ -280,15 +363,40 @@ def _construct_leaf(
     if cls is type:
         if len(args) != 1:
             return _unknown(session, cls, args, kwargs)
-        if is_symbolic(args[0]):
+        if is_symbolic(args[0]) or type(args[0]) is torch.Size:
             return type(plain(args[0]))
         _note_class(session, args[0])
+    if cls is map and args and is_a(args[0], _PYTHON) and _passes_along(session, zip, args[1:]):
+        with _Leaf(session):  # what the callback gives goes on to whoever steps it
+            return map(_callback(session, args[0], is_lazy=True), *args[1:])
+    if kwargs.keys() <= {"strict"} and _passes_along(session, cls, args):
+        with _Leaf(session):
+            return cls(*args, **kwargs)
     if _is_namedtuple(cls):
         new = getattr(session.heap.class_attribute(cls, "__new__")[1], "__func__", None)
         if is_a(new, types.FunctionType) and new.__code__.co_filename == "<string>":
             with session.own_work():  # generated code that only makes the tuple
                 return cls(*args, **kwargs)
     return _call_leaf(session, cls, contract, args, kwargs)
+
+
+def _passes_along(session: Session, cls: type, args: Arguments) -> bool:
+    """Whether an object is made of sequences without a look at what is in them."""
+    if cls is slice:
+        return all(n is None or is_number(n) for n in args)
+    if cls not in _PASSING or not all(
+        type(a) in _SEQUENCES or _is_stepped(session, a) for a in args
+    ):
+        return False
+    for argument in args:
+        session.heap.note(argument)
+    return True
+
+
+def _is_stepped(session: Session, value: Any) -> bool:
+    """Whether a value is an iterator that the run made."""
+    is_iterator = type(value) in ITERATORS and hasattr(type(value), "__next__")
+    return is_iterator and session.heap.source_of(value) is None
 
 
 def _make(session: Session, cls: type, new: Any, args: Arguments, kwargs: Keywords) -> Any:
@@ -426,6 +534,10 @@ def _only_plain_tensors(args: Arguments) -> bool:
 
 
 def _call_torch(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    if session.tape.sizes.any_vary:
+        answer = _size_answer(session, function, args, kwargs)
+        if answer is not None:
+            return answer
     before = len(session.tape.operations)
     try:
         result = function(*args, **kwargs)  # the function mode records it
@@ -440,15 +552,32 @@ def _call_torch(session: Session, function: Any, args: Arguments, kwargs: Keywor
         return session.tape.number(result)
 
 
+def _size_answer(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """What a tensor with sizes that vary says about them; `None` where that is not the question."""
+    bound = getattr(function, "__self__", None)
+    operands = (bound, *args) if is_a(bound, torch.Tensor) else args
+    name = function.__name__
+    if operands and session.tape.sizes.are_asked(name, operands[0]):
+        operands = session.numbers.fixed(operands)
+        try:
+            return session.tape.sizes.answer(name, *operands, **kwargs)
+        except (TypeError, IndexError):
+            return None  # torch's own error comes next
+    return None
+
+
 def _call_method(
     session: Session, method: Any, bound: Any, args: Arguments, kwargs: Keywords
 ) -> Any:
     """A C method of `bound`."""
     cls = type(bound)
+    if draws.is_generator(bound):
+        unbound = getattr(cls, method.__name__)
+        return _call_draw(session, method, unbound, bound, args, kwargs)
     if cls in RUN_LOCAL_TYPES and session.heap.source_of(bound) is not None:
         return _unknown(session, method, args, kwargs)
     if cls in VALUE_TYPES or cls in RUN_LOCAL_TYPES or is_a(bound, str | int | tuple):
-        return _call_leaf(session, method, Contract.PURE, args, kwargs)
+        return _call_value_method(session, method, bound, args, kwargs)
     for base, reads in READS.items():
         if issubclass(cls, base):
             return _call_container(session, method, bound, reads, args, kwargs)
@@ -459,6 +588,25 @@ def _call_method(
     if is_a(bound, contextvars.ContextVar):
         return _call_context_variable(session, method, bound, args)
     return _call_object_method(session, method, bound, args, kwargs)
+
+
+def _call_value_method(
+    session: Session, method: Any, bound: Any, args: Arguments, kwargs: Keywords
+) -> Any:
+    """A C method of something that never changes, or that the run has made."""
+    if session.numbers and is_a(bound, tuple):
+        if method.__name__ == "numel" and _are_varying_sizes(session, bound):
+            return _product(session, bound)
+        session.heap.fix_numbers(bound)
+    elif not is_a(bound, tuple) and _is_unread(session, bound):
+        return _unknown(session, method, args, kwargs)
+    return _call_leaf(session, method, Contract.PURE, args, kwargs)
+
+
+def _is_unread(session: Session, value: Any) -> bool:
+    """Whether it is an outside `str` or `int` of a class of its own, whose value nobody noted."""
+    is_plain = type(value) in (*VALUE_TYPES, *RUN_LOCAL_TYPES) or is_a(value, enum.Enum)
+    return not is_plain and session.heap.source_of(value) is not None
 
 
 def _call_object_method(
@@ -528,6 +676,7 @@ def _call_autograd_function(session: Session, cls: Any, args: Arguments) -> Any:
     tensor calls belong to the operation.
     """
     forward = cls.forward
+    session.has_custom_backward = True
 
     def run_forward(*arguments: Any) -> Any:
         session.opaque += 1
@@ -570,6 +719,16 @@ def _call_container(
             session.heap.keys(source, bound)
             return method(*args)
         session.heap.content(source, bound)
+    elif name in _COMPARING:
+        session.heap.fix_numbers(bound)
+    return _call_known_container(session, method, bound, args, kwargs)
+
+
+def _call_known_container(
+    session: Session, method: Any, bound: Any, args: Arguments, kwargs: Keywords
+) -> Any:
+    """A C method of a container whose content the run made, or has noted."""
+    name = method.__name__
     if name not in {"append", "appendleft", "extend"}:
         args, kwargs = _fixed(session, args, kwargs)
     if name in {"index", "count", "remove", "__contains__"} and args:
@@ -600,6 +759,8 @@ def _call_leaf(
         return result
     if contract is Contract.PURE:
         understood = [_leaf_argument(session, a) for a in (*args, *kwargs.values())]
+        if function not in PASS_ALONG:
+            understood = [_with_fixed_elements(session, value) for value in understood]
         if any(value is _UNKNOWN for value in understood):
             return _unknown(session, function, args, kwargs)
         args, named = tuple(understood[: len(args)]), understood[len(args) :]
@@ -610,18 +771,29 @@ def _call_leaf(
 
 def _leaf_argument(session: Session, value: Any) -> Any:
     """What a pure leaf may get in place of `value`; `_UNKNOWN` when it must not get it."""
-    if is_a(value, types.FunctionType | types.MethodType | functools.partial):
+    if is_a(value, _PYTHON):
         return _callback(session, value)
     if session.heap.snapshot(value) or is_a(value, (type, *_C_FUNCTIONS)):
         return value
     if type(value) in RUN_LOCAL_TYPES or type(value) in VALUE_TYPES:
-        return value if session.heap.source_of(value) is None else _UNKNOWN
+        if session.heap.source_of(value) is not None:
+            return _UNKNOWN
+        if _is_stepped(session, value):
+            return map(session.numbers.fixed, value)
+        if session.numbers and type(value) in _VIEWS:
+            session.heap.snapshot(tuple(value))
+        return value
     iterate = session.heap.class_attribute(type(value), "__iter__")[1]
     if is_a(iterate, types.FunctionType):
         return session.iterate(value)
     if is_a(value, list | tuple | dict | set | frozenset | deque):
         return value  # its elements are only passed along
     return _UNKNOWN
+
+
+def _with_fixed_elements(session: Session, value: Any) -> Any:
+    """An iterator whose varying numbers are taken for constants: C code computes with them."""
+    return map(session.numbers.fixed, value) if is_a(value, ITERATORS) else value
 
 
 def _is_getter_argument(session: Session, value: object) -> bool:
@@ -640,14 +812,16 @@ def _as_twins(session: Session, values: Any) -> Any:
     return tuple(_callback(session, v) for v in values)
 
 
-def _callback(session: Session, value: Any) -> Any:
-    if not is_a(value, types.FunctionType | types.MethodType | functools.partial):
+def _callback(session: Session, value: Any, *, is_lazy: bool = False) -> Any:
+    """What C code may call in place of a Python function; it sees plain numbers, unless lazy."""
+    if not is_a(value, _PYTHON):
         return value
 
     def call_twin(*args: Any, **kwargs: Any) -> Any:
         depth, session.tape.depth = session.tape.depth, 0
         try:
-            return call(session, value, args, kwargs)
+            result = call(session, value, args, kwargs)
+            return result if is_lazy else session.numbers.fixed(result)
         finally:
             session.tape.depth = depth
 
@@ -724,6 +898,8 @@ def _len(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> 
             session.heap.length(value)
             return len(value)
     is_run_local = type(value) in RUN_LOCAL_TYPES and session.heap.source_of(value) is None
+    if session.tape.sizes.are_asked("__len__", value) and value.dim():
+        return session.tape.sizes.answer("__len__", value)
     if is_a(value, torch.Tensor) or type(value) in VALUE_TYPES or is_run_local:
         with session.own_work():
             return len(value)
@@ -756,8 +932,11 @@ def _iter(session: Session, function: Any, args: Arguments, kwargs: Keywords) ->
 
 def _next(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
     iterator = args[0]
-    if session.heap.source_of(iterator) is not None:
-        session.stop(Code.OUTSIDE_ITERATOR, f"`next` on {session.heap.source_of(iterator)}")
+    source = session.heap.source_of(iterator)
+    if source is not None and type(iterator) in PEEKABLE:
+        return _advance(session, iterator, args)
+    if source is not None:
+        session.stop(Code.OUTSIDE_ITERATOR, f"`next` on {source}")
         return next(*args)
     _, method = session.heap.class_attribute(type(iterator), "__next__")
     if is_a(method, types.FunctionType):
@@ -768,6 +947,17 @@ def _next(session: Session, function: Any, args: Arguments, kwargs: Keywords) ->
                 return args[1]
             raise
     return next(*args)
+
+
+def _advance(session: Session, iterator: Any, args: Arguments) -> Any:
+    """`next` of an outside iterator that says what comes; a replay takes it at its commit."""
+    with session.own_work():
+        found = session.heap.upcoming(iterator)
+    if not session.is_stopped:
+        session.store(StoreKind.METHOD, iterator, "__next__")
+        session.regions.keep_apart("steps an outside iterator")
+    taken = next(*args)
+    return taken if found is EXHAUSTED else found
 
 
 def _isinstance(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> bool:
@@ -855,6 +1045,13 @@ def _note_plain_data(session: Session, value: Any, seen: set[int]) -> bool:
     return _note_plain_data(session, table, seen)
 
 
+def _from_numpy(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """Torch does not report it; an array that the graph made goes back into it."""
+    if len(args) != 1 or kwargs or session.heap.made_of(args[0]) is None:
+        return _unknown(session, function, args, kwargs)
+    return session.tape.call(function, args, kwargs, runs=function)  # it calls an operator inside
+
+
 def _no_mode(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> bool:
     """What torch says while only the recorder's own modes are active."""
     return False
@@ -889,6 +1086,7 @@ SPECIAL: dict[Any, Callable[..., Any]] = {
     abs: _through("__abs__"),
     round: _through("__round__"),
     hash: _through("__hash__"),
+    torch.from_numpy: _from_numpy,
     inspect.signature: _signature,
     copy.deepcopy: _deepcopy,
 }

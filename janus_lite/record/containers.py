@@ -11,6 +11,8 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterator
 from typing import Any
 
+import torch
+
 from janus_lite.errors import Code
 from janus_lite.record.contracts import RUN_LOCAL_TYPES
 from janus_lite.record.effects import StoreKind
@@ -26,6 +28,11 @@ _ELEMENTS = (list, tuple, set, frozenset, deque)
 _NOTHING = object()
 # They put a number into a container as it is.
 _TAKE_NUMBERS = frozenset({"append", "appendleft", "extend", "__setitem__"})
+
+
+def is_made_sequence(session: Session, value: Any) -> bool:
+    """Whether a value is a list, tuple or size that the run made: handing it on is no fact."""
+    return type(value) in (list, tuple, torch.Size) and session.heap.source_of(value) is None
 
 
 def change(
@@ -196,6 +203,19 @@ def _pop_last(session: Session, method: Any, bound: Any, args: Arguments) -> Any
     return method(*args)
 
 
+def _pop_member(session: Session, method: Any, bound: Any, args: Arguments) -> Any:
+    """`set.pop()`: which one it takes is only known where there is but one."""
+    source = session.heap.source_of(bound)
+    assert source is not None
+    session.heap.members(source, bound)
+    if len(bound) > 1 or not all(type(value) in SCALARS for value in bound):
+        _refuse(session, bound, ".pop()")
+    elif bound:
+        session.store(StoreKind.METHOD, bound, "pop")
+        session.writes.rewritten(bound)
+    return method(*args)
+
+
 def _set_default(session: Session, method: Any, bound: Any, args: Arguments) -> Any:
     """`dict.setdefault(key[, default])`."""
     _note_entry(session, bound, args[0])
@@ -252,6 +272,7 @@ _METHODS: dict[Rule, dict[type, str]] = {
     _pop_element: {list: "pop", deque: "pop popleft"},
     _pop_key: {dict: "pop", OrderedDict: "pop", defaultdict: "pop"},
     _pop_last: {dict: "popitem", OrderedDict: "popitem", defaultdict: "popitem"},
+    _pop_member: {set: "pop"},
     _set_default: {dict: "setdefault", OrderedDict: "setdefault", defaultdict: "setdefault"},
     _by_content: {list: "remove sort", set: "remove"},
     _store_by_method: dict.fromkeys((list, dict, OrderedDict, defaultdict), "__setitem__"),

@@ -22,6 +22,7 @@ import itertools
 import logging
 import math
 import operator
+import random
 import re
 import types
 import typing
@@ -176,6 +177,12 @@ VALUE_TYPES: tuple[type, ...] = (
     torch.finfo, torch.iinfo, type(None), types.CodeType, re.Pattern, re.Match,
     types.UnionType, types.GenericAlias,
 )  # fmt: skip
+# Their draws have rules, see `record.draws`.
+RANDOM_GENERATORS: tuple[type, ...] = (
+    random.Random,
+    np.random.RandomState,
+    np.random.Generator,
+)
 DENIED_METHODS = frozenset({"__reduce__", "__reduce_ex__", "__sizeof__"})
 
 # Iterators and views. Made in the run, stepping them changes nothing outside; one that lives
@@ -190,6 +197,11 @@ ITERATORS: tuple[type, ...] = (
     *(c for c in vars(itertools).values() if isinstance(c, type)),
     MappingProxyType,
 )  # fmt: skip
+# Pure leaves that hand on what an iterator gives as it is; all others compute with it.
+PASS_ALONG: frozenset[object] = frozenset(
+    {list, tuple, deque, enumerate, zip, reversed, itertools.chain, itertools.islice}
+    | {itertools.cycle, itertools.repeat, itertools.zip_longest, itertools.product}
+)
 RUN_LOCAL_TYPES: tuple[type, ...] = (*ITERATORS, super, property, staticmethod, classmethod)
 
 

@@ -86,6 +86,7 @@ class WriteLog:
         self._places: set[tuple[int, object]] = set()
         self._changed: set[int] = set()
         self._rewritten: set[int] = set()
+        self._spoiled: set[tuple[int, object]] = set()
         self._keep: list[object] = []
 
     def add(self, effect: Effect) -> None:
@@ -106,6 +107,16 @@ class WriteLog:
         """Remember that any place of a container may hold the run's own value."""
         self._rewritten.add(id(container))
         self.changed(container)
+
+    def spoiled(self, container: object, key: object) -> None:
+        """Remember that nobody knows what a replay will have at one place of a container."""
+        self._spoiled.add((id(container), key))
+        self.changed(container)
+
+    def is_spoiled(self, container: object, key: object) -> bool:
+        """Whether an action may have changed this place."""
+        is_rewritten = id(container) in self._rewritten
+        return is_rewritten or (bool(self._spoiled) and (id(container), key) in self._spoiled)
 
     def is_written(self, container: object, key: object) -> bool:
         """Whether the run itself has set this place."""

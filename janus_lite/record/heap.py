@@ -7,6 +7,7 @@ were read.
 
 from __future__ import annotations
 
+import contextlib
 import enum
 import functools
 import types
@@ -20,6 +21,7 @@ import torch
 from janus_lite.errors import Code, Site
 from janus_lite.record.contracts import ITERATORS
 from janus_lite.record.effects import WriteLog
+from janus_lite.record.iterators import EXHAUSTED, PEEKABLE, peek, sequence_of
 from janus_lite.record.kinds import is_a
 from janus_lite.record.scalars import NUMBERS, Numbers, is_symbolic
 from janus_lite.record.source import (
@@ -29,12 +31,15 @@ from janus_lite.record.source import (
     Entry,
     Field,
     InstanceDict,
+    Made,
     Pinned,
     Referent,
+    Sequence,
     Source,
     Step,
+    Upcoming,
 )
-from janus_lite.record.trace import Read, ReadKind
+from janus_lite.record.trace import Read, ReadKind, Ref
 
 SCALARS: frozenset[type] = frozenset(
     {
@@ -55,6 +60,13 @@ SCALARS: frozenset[type] = frozenset(
         torch.Size,
     }
 )
+
+
+def is_scalar(value: object) -> bool:
+    """Whether a value is the same at each replay; the sizes of a tensor may vary."""
+    return type(value) in SCALARS and not (is_a(value, torch.Size) and any(map(is_symbolic, value)))
+
+
 # Equal means identical for these: no sign of zero, no NaN, no `__eq__` of the user.
 _PLAIN_MEMBERS = (int, bool, str, bytes, type(None))
 _SEQUENCES = (list, tuple, deque)
@@ -150,6 +162,9 @@ class Heap:
         self._steps: dict[tuple[object, ...], Source] = {}
         self._seen: set[tuple[object, ...]] = set()
         self._class_reads: dict[tuple[type, str], tuple[type | None, object]] = {}
+        self._class_values: dict[tuple[type, str], Any] = {}
+        self._made: dict[int, tuple[object, Made]] = {}
+        self._advanced: dict[int, int] = {}
         self._snapshots: set[int] = set()
         self._typed: set[int] = set()
         self._instance_dicts: dict[int, tuple[object, Pinned]] = {}
@@ -159,13 +174,27 @@ class Heap:
         """Forget every object."""
         for table in (self._marks, self._pins, self._steps, self._class_reads):
             table.clear()
+        self._class_values.clear()
+        self._made.clear()
 
     # -------------------------------------------------------------- identity
 
     def source_of(self, value: object) -> Source | None:
-        """The mark of an outside object, `None` for scalars and objects made in the run."""
+        """The mark of an outside object, `None` for scalars and objects made in the run.
+
+        Also what the graph makes has a source where no other rule knows it, such as an array.
+        """
         found = self._marks.get(id(value))
-        return found[1] if found is not None else None
+        return found[1] if found is not None else self.made_of(value)
+
+    def made(self, value: object, ref: Ref) -> None:
+        """Note that an operation of the graph gave `value`, which is no tensor."""
+        self._made[id(value)] = (value, Made(ref.index))
+
+    def made_of(self, value: object) -> Made | None:
+        """The graph value of an object noted by `made`, `None` for others."""
+        found = self._made.get(id(value)) if self._made else None
+        return None if found is None else found[1]
 
     def pin(self, value: Any, label: str, *, is_weak: bool = False) -> Pinned:
         """Hold `value` by identity, without a check: its owner is checked already."""
@@ -196,9 +225,10 @@ class Heap:
             elif first is not source:
                 self._read(ReadKind.SAME, source, expected=True, key=first)
             return
-        if kind in ITERATORS:
+        if kind in ITERATORS and kind not in PEEKABLE:
             self._stop(Code.OUTSIDE_ITERATOR, f"reads the {kind.__qualname__} {source}")
-        if _has_identity(kind) or self._is_held(source):  # type: ignore[arg-type]  # classes hash
+        is_held = kind not in PEEKABLE and _has_identity(kind)  # type: ignore[arg-type]  # classes hash
+        if is_held or self._is_held(source):
             is_root = is_a(value, torch.nn.Module) and not _is_submodule(source)
             self._read(ReadKind.IS, source, self.pin(value, str(source), is_weak=is_root))
             return
@@ -223,6 +253,8 @@ class Heap:
     def compare_identity(self, left: object, right: object) -> None:
         """Note the outcome of `left is right` when arguments decide it."""
         sources = [self._any_source(left), self._any_source(right)]
+        if any(is_a(source, Made) for source in sources):
+            return  # nothing from outside is made by the graph
         if None not in sources and sources[0] is not sources[1]:
             first, second = sources
             assert first is not None
@@ -273,7 +305,7 @@ class Heap:
     def read_entry(self, owner: Source, table: dict[Any, Any], key: object) -> Any:
         """Note that `table[key]`, which is there, was read; return what the program gets for it."""
         value = table[key]
-        is_own = self._writes.is_written(table, key) or self._writes.is_rewritten(table)
+        is_own = self._writes.is_written(table, key) or self._writes.is_spoiled(table, key)
         if type(value) in NUMBERS and self._relaxed and not is_own:
             return self.read(value, self.step(Entry, owner, key))
         self.entry(owner, table, key)
@@ -282,6 +314,9 @@ class Heap:
     # ------------------------------------------------------------------ reads
 
     def _read(self, kind: ReadKind, source: Source, expected: object, key: Any = None) -> None:
+        if self._made and _is_made(source):
+            self._stop(Code.UNKNOWN_OBJECT, f"looks into {source}, which the run has drawn")
+            return
         if kind is ReadKind.RECALL:
             arguments = tuple((type(a), a) if type(a) in SCALARS else id(a) for a in key)
             identity: tuple[object, ...] = (kind, id(source), arguments)
@@ -304,7 +339,7 @@ class Heap:
         """Note that `table[key]`, at `owner`, was read; an absent key is a fact as well."""
         if self._writes.is_written(table, key):
             return
-        if self._writes.is_rewritten(table):
+        if self._writes.is_spoiled(table, key):
             self._stop(Code.OUTSIDE_WRITE, f"reads `{owner}` after a method changed it")
             return
         if (place := self.source_of(key)) is not None and not self._is_held(place):
@@ -356,21 +391,41 @@ class Heap:
         found = (None, None)
         self.bases(cls)
         for owner in cls.__mro__:
-            table = class_dict(owner)
-            present = name in table
-            if is_mutable_class(owner):
-                source = self.class_source(owner)
-                if present:
-                    # The value is held by identity, also where it is a plain number.
-                    expected = Pinned(table[name], f"{owner.__qualname__}.{name}")
-                    self._read(ReadKind.IS, self.step(Entry, source, name), expected)
-                else:
-                    self._read(ReadKind.ABSENT, source, None, name)
-            if present:
-                found = (owner, table[name])
+            value = self._class_entry(owner, name)
+            if value is not _MISSING:
+                found = (owner, value)
                 break
         self._class_reads[cls, name] = found
         return found
+
+    def _class_entry(self, owner: type, name: str) -> Any:
+        """Note what the own dict of a class says of `name`; `_MISSING` when it says nothing."""
+        table = class_dict(owner)
+        if self._writes.is_written(owner, name):
+            return self._class_values.get((owner, name), _MISSING)
+        value = table.get(name, _MISSING)
+        if not is_mutable_class(owner):
+            return value
+        source = self.class_source(owner)
+        if value is _MISSING:
+            self._read(ReadKind.ABSENT, source, None, name)
+        elif type(value) in SCALARS:
+            return self.read(value, self.step(Entry, source, name))
+        else:
+            expected = Pinned(value, f"{owner.__qualname__}.{name}")
+            self._read(ReadKind.IS, self.step(Entry, source, name), expected)
+        return value
+
+    def class_written(self, owner: type, name: str, value: Any = _MISSING) -> None:
+        """Note that the run has set an attribute of a class, or deleted it.
+
+        The class itself gets the plain number where `value` varies: the interpreter remembers what
+        stands in classes, so nothing there may be exchanged afterwards.
+        """
+        self._writes.written(owner, name)
+        self._class_values[owner, name] = value
+        for key in [key for key in self._class_reads if key[1] == name]:
+            del self._class_reads[key]
 
     def class_source(self, cls: type) -> Pinned:
         """The source of a class's own dict."""
@@ -456,6 +511,23 @@ class Heap:
             return found
         return self.read(found, self.step(Field, source, name))
 
+    def upcoming(self, iterator: Any) -> Any:
+        """Note what an outside iterator gives next; return what the program gets for it."""
+        source = self.source_of(iterator)
+        assert source is not None
+        ahead = self._advanced.get(id(iterator), 0)
+        self._advanced[id(iterator)] = ahead + 1
+        found = peek(iterator, 0)
+        if found is EXHAUSTED:
+            self._stop(Code.OUTSIDE_ITERATOR, f"the end of {source}")
+            return found
+        with contextlib.suppress(TypeError):
+            sequence = sequence_of(iterator)
+            place = self.step(Sequence, source)
+            self.mark(sequence, place)
+            self._refuse_changed(sequence, place)
+        return self.read(found, self.step(Upcoming, source, ahead))
+
     @_never_raises
     def tensor_attribute(self, tensor: torch.Tensor, name: str) -> None:
         """Note whether an outside tensor carries a Python attribute of its own."""
@@ -467,6 +539,13 @@ class Heap:
             self._stop(Code.UNKNOWN_OBJECT, what)
         else:
             self._read(ReadKind.ABSENT, self.step(InstanceDict, source), None, name)
+
+    @_never_raises
+    def gradient(self, tensor: torch.Tensor, found: object) -> None:
+        """Note which gradient an outside tensor has at entry."""
+        source = self._input_source(tensor)
+        assert source is not None
+        self.mark(found, self.step(Field, source, "grad"))
 
     @_never_raises
     def referent(self, reference: object, value: object) -> None:
@@ -523,6 +602,16 @@ class Heap:
             self._read(ReadKind.LENGTH, source, len(value))
         return self.read(value[index], self.step(Element, source, position))
 
+    def fix_numbers(self, value: Any) -> None:
+        """Take the varying numbers that a container made in the run holds for constants."""
+        if self._numbers and self.source_of(value) is None:
+            self.snapshot(value)
+
+    def note(self, value: Any) -> None:
+        """Note the content of an outside container; of one made in the run nothing."""
+        if self.source_of(value) is not None:
+            self.snapshot(value)
+
     @_never_raises
     def mapping(self, source: Source, table: dict[object, object]) -> None:
         """Note all keys, their order and all values of an outside dict."""
@@ -559,7 +648,7 @@ class Heap:
             that are only passed along.
         """
         if type(value) in SCALARS or is_a(value, torch.Tensor) or is_symbolic(value):
-            self._numbers.fix(value)
+            self._numbers.fixed(value)
             return True
         if id(value) in self._snapshots:
             return True
@@ -614,6 +703,12 @@ def _is_empty(cell: types.CellType) -> bool:
     except ValueError:
         return True
     return False
+
+
+def _is_made(source: Source) -> bool:
+    while isinstance(source, Step):
+        source = source.owner
+    return isinstance(source, Made)
 
 
 def _is_submodule(source: Source) -> bool:

@@ -22,7 +22,7 @@ from janus_lite.record.effects import HostCall
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.kinds import is_a
 from janus_lite.record.outputs import OutputPlanner
-from janus_lite.record.scalars import is_symbolic, plain
+from janus_lite.record.scalars import is_symbolic, plain, rebuilt
 from janus_lite.record.session import Session
 from janus_lite.record.text import Text
 
@@ -150,7 +150,13 @@ def _log(
     return True
 
 
+def _assert(_session: Session, _function: Any, args: Arguments, _kwargs: Keywords) -> bool:
+    """`torch._assert` of what holds does nothing, and does not look at its message."""
+    return bool(args) and args[0] is True
+
+
 _RULES: dict[Any, Rule] = {
+    torch._assert: _assert,
     print: _print,
     warnings.warn: _warn,
     logging.Logger.log: _log_method(None),
@@ -205,7 +211,7 @@ def _problem(session: Session, values: Arguments) -> str | None:
 
 def _is_shown_by_library(session: Session, value: Any) -> bool:
     """Whether making the text of `value` runs no code of the program."""
-    if is_symbolic(value) or is_a(value, Text | torch.Tensor | FunctionType):
+    if is_symbolic(value) or is_a(value, Text | torch.Tensor | torch.Size | FunctionType):
         return True
     if type(value) in _LOGGERS:
         return True
@@ -240,5 +246,5 @@ def _is_c_class(session: Session, category: Any) -> bool:
 def _real(values: Any) -> Any:
     """Arguments as this run passes them: texts as strings, varying numbers as numbers."""
     if is_a(values, dict):
-        return {key: plain(Text.unwrap(value)) for key, value in values.items()}
-    return tuple(plain(Text.unwrap(value)) for value in values)
+        return {key: rebuilt(Text.unwrap(value), plain) for key, value in values.items()}
+    return tuple(rebuilt(Text.unwrap(value), plain) for value in values)

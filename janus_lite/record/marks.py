@@ -79,6 +79,10 @@ class RegionLog:
         if self.decisions and self.spoiled is None:
             self.spoiled = found
 
+    def keep_apart(self, found: str) -> None:
+        """The run does what stands at one place of a program only, wherever that is."""
+        self.spoiled = self.spoiled or found
+
     def decide(self) -> tuple[str, ...]:
         """Count a decision; the loops around it."""
         self.decisions += 1

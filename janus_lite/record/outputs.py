@@ -17,11 +17,11 @@ import torch
 
 from janus_lite.errors import Code
 from janus_lite.record.effects import Effect, HostCall, Store
-from janus_lite.record.heap import SCALARS, instance_dict
+from janus_lite.record.heap import SCALARS, instance_dict, is_scalar
 from janus_lite.record.kinds import is_a
 from janus_lite.record.scalars import is_made, is_symbolic
 from janus_lite.record.session import Session
-from janus_lite.record.source import Source
+from janus_lite.record.source import Made, Source
 from janus_lite.record.text import Piece, Text
 from janus_lite.record.trace import Ref
 
@@ -126,7 +126,7 @@ class OutputPlanner:
             if ref is None:
                 self._stop("a tensor of unknown origin")
             return ref
-        if type(value) in SCALARS:
+        if is_scalar(value):
             return Constant(value)
         if is_symbolic(value):
             return self._number(value)
@@ -134,7 +134,7 @@ class OutputPlanner:
             return replace(value, numbers=())
         source = self._session.heap.source_of(value)
         if source is not None:
-            return Loaded(source)
+            return Ref(source.index) if isinstance(source, Made) else Loaded(source)
         if is_atom(value):
             return Constant(value)
         if id(value) in self._open:
@@ -167,8 +167,9 @@ class OutputPlanner:
         if is_a(value, slice):
             return Built(cls, None, tuple(map(self.plan, (value.start, value.stop, value.step))))
         if is_a(value, set | frozenset):
-            if all(type(v) in SCALARS for v in value) and instance_dict(value) is None:
-                return Built(cls, None, tuple(Constant(v) for v in value))
+            members = self._session.numbers.fixed(tuple(value))
+            if all(type(v) in SCALARS for v in members) and instance_dict(value) is None:
+                return Built(cls, None, tuple(map(Constant, members)))
             return self._stop("a set of objects")
         if is_a(value, types.MethodType):
             function, owner = self._known(value.__func__), self.plan(value.__self__)
@@ -176,7 +177,7 @@ class OutputPlanner:
         attributes = self._attributes(value)
         if is_a(value, dict) and _has_builtin_iteration(cls, dict, OrderedDict):
             extra = self._factory(value) if is_a(value, defaultdict) else None
-            keys = tuple(map(self._session.numbers.fix, dict.keys(value)))
+            keys = self._session.numbers.fixed(tuple(dict.keys(value)))
             if not all(self._is_key(k) for k in keys):
                 return self._stop("a dict with keys made in the run")
             items = tuple(self.plan(v) for v in dict.values(value))

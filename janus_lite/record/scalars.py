@@ -77,6 +77,8 @@ _CLASSES: dict[type, type[SymbolicInt] | type[SymbolicFloat]] = {
 # With operators of numbers the operands' classes decide the result's; not so for what is not here.
 _CLASS_PRESERVING = frozenset("+ - * / // % << >> | ^ & ~ int float abs".split())
 _IDENTITIES: dict[type, Callable[..., Any]] = {int: operator.index, float: float}
+# Neither here, unless all operands are of one class.
+_CHOICES = frozenset({"min", "max"})
 _REFERENCES = 3  # of a number nobody else holds: the list of all, the loop, the call that counts
 # Pure functions of numbers that give a number or a truth value.
 FUNCTIONS: dict[object, str] = {
@@ -125,6 +127,13 @@ def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
     return value
 
 
+def _preserves_class(symbol: str, operands: tuple[Any, ...]) -> bool:
+    """Whether the operands' classes decide the result's."""
+    if symbol in _CHOICES:
+        return len({type(plain(operand)) for operand in operands}) == 1
+    return symbol in _CLASS_PRESERVING or symbol.startswith("math.")
+
+
 def _same_kind(value: tuple[Any, ...], elements: list[Any]) -> tuple[Any, ...]:
     """A tuple of the class of `value`, without its constructor's rules where that is possible."""
     kind = type(value)
@@ -166,8 +175,13 @@ class Numbers:
         found = self._by_source.get(id(source))
         if found is None:
             self._assume_type(source, type(value))
-            found = self._by_source[id(source)] = self._new(source, value)
+            found = self.given(source, value)
         return found
+
+    def given(self, source: Source, value: float) -> Any:
+        """Like `at`, where nothing but numbers of this class can stand."""
+        number = self._by_source[id(source)] = self._new(source, value)
+        return number
 
     def _new(self, source: Source, value: float) -> Any:
         number = _CLASSES[type(value)](value)
@@ -231,14 +245,14 @@ class Numbers:
         if kind is bool:
             self._assume(source, result)
             return result
-        if symbol not in _CLASS_PRESERVING:
+        if not _preserves_class(symbol, operands):
             self._assume_type(source, kind)
         return self._new(source, result)
 
     def _compute_in_graph(
         self, symbol: str, function: Callable[..., Any], operands: tuple[Any, ...], result: Any
     ) -> Any:
-        if type(result) is not bool and symbol not in _CLASS_PRESERVING:
+        if type(result) is not bool and not _preserves_class(symbol, operands):
             for operand in operands:
                 self.fix(operand)
             return result
@@ -260,7 +274,10 @@ class Numbers:
 
     def use(self, number: Any) -> Source:
         """The source of a number that a replay needs."""
-        source: Source = number.source
+        return self.need(number.source)
+
+    def need(self, source: Source) -> Source:
+        """Note that a replay needs what stands at `source`."""
         self._used[id(source)] = source
         return source
 

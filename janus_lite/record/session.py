@@ -71,6 +71,7 @@ class Session:
 
     Attributes:
         leaves: how many declared leaves are running, one inside the other.
+        has_custom_backward: whether a custom autograd function ran, whose backward is Python code.
         opaque: how many custom autograd functions are running; a replay runs them for real.
         open_variables: context variables that the run has set and not reset yet.
         active: the functions that may recurse and are running, outermost first.
@@ -95,6 +96,7 @@ class Session:
         self.plan_now: Callable[..., object] = partial(plan_now, self)
         self.leaves = 0
         self.opaque = 0
+        self.has_custom_backward = False
         self.open_variables: dict[ContextVar[Any], int] = {}
         self.callees = callees
         self.active: list[Any] = []
@@ -119,9 +121,12 @@ class Session:
             self.stop,
             self.site,
             self._module,
-            lambda value: self.heap.snapshot(value),
+            lambda value: self.heap.note(value),
+            lambda value: self.heap.made_of(value),
+            lambda tensor, gradient: self.heap.gradient(tensor, gradient),
             self.numbers,
             self.regions,
+            relaxed,
         )
         self.writes = WriteLog()
         self.heap = Heap(

@@ -168,6 +168,38 @@ class Answer(Step):
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Size(Step):
+    """`owner.shape[dim]` of an outside tensor, where that size varies.
+
+    Attributes:
+        dim: counted from the front.
+    """
+
+    dim: int
+
+    def __str__(self) -> str:
+        return f"{self.owner}.shape[{self.dim}]"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Upcoming(Step):
+    """What the iterator `owner` will give after `ahead` others."""
+
+    ahead: int
+
+    def __str__(self) -> str:
+        return f"next({self.owner}, {self.ahead} ahead)"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Sequence(Step):
+    """The list or tuple that the iterator `owner` goes through."""
+
+    def __str__(self) -> str:
+        return f"the sequence of {self.owner}"
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class Made(Source):
     """A number that an operation of the graph gives: `loss.item()`, and what is computed of it.
 
@@ -241,3 +273,10 @@ def _operand_key(operand: object) -> object:
 
 
 _NUMBERS = (int, float, bool)  # text tells 1 from 1.0 and -0.0 from 0.0
+
+
+def depends_on_sizes(source: Source) -> bool:
+    """Whether a source is the size of a tensor, or computed from one."""
+    if isinstance(source, Computed):
+        return any(depends_on_sizes(o) for o in source.operands if isinstance(o, Source))
+    return isinstance(source, Size)

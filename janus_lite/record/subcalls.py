@@ -116,7 +116,6 @@ def call(
     except Exception as error:
         session.stop(Code.OPERATION_RAISED, f"{name} raised {error!r}")
         raise
-    session.regions.spoiled = session.regions.spoiled or "calls a function region"
     answer = _Answer(session)
     structure = answer.structure(result)
     if answer.failure is not None:

@@ -24,6 +24,7 @@ from janus_lite.record import attributes, containers
 from janus_lite.record.audit import is_library_file
 from janus_lite.record.contracts import RUN_LOCAL_TYPES, VALUE_TYPES
 from janus_lite.record.heap import SCALARS
+from janus_lite.record.iterators import PEEKABLE
 from janus_lite.record.kinds import is_a
 from janus_lite.record.scalars import is_number, is_symbolic, plain
 from janus_lite.record.session import Session
@@ -114,7 +115,14 @@ def binary(session: Session, symbol: str, left: Any, right: Any) -> Any:
         if is_number(left) and is_number(right):
             return session.numbers.compute(symbol, function, left, right)
         left, right = _fixed_beside(session, left, right)
+    elif symbol == "+" and session.numbers and _are_joined(session, left, right):
+        return left + right  # their elements are only passed along
     return _dispatch(session, function, name, reflected, left, right)
+
+
+def _are_joined(session: Session, left: Any, right: Any) -> bool:
+    """Whether both are plain sequences that the run made."""
+    return all(containers.is_made_sequence(session, value) for value in (left, right))
 
 
 def _fixed_beside(session: Session, left: Any, right: Any) -> tuple[Any, Any]:
@@ -165,7 +173,22 @@ def compare(session: Session, symbol: str, left: Any, right: Any) -> Any:
         if is_number(left) and is_number(right):
             return session.numbers.compute(symbol, function, left, right)
         left, right = _fixed_beside(session, left, right)
+    elif session.numbers and is_a(left, tuple | list) and is_a(right, tuple | list):
+        if symbol in ("==", "!=") and _are_numbers(left) and _are_numbers(right):
+            session.heap.note(left)
+            session.heap.note(right)
+            is_same = len(left) == len(right) and all(
+                compare(session, "==", *pair) for pair in zip(left, right, strict=True)
+            )
+            return is_same is (symbol == "==")
+        session.heap.snapshot(left)
+        session.heap.snapshot(right)
     return _dispatch(session, function, name, reflected, left, right)
+
+
+def _are_numbers(value: Any) -> bool:
+    """Whether a value is a tuple of plain and varying integers, some of them varying."""
+    return type(value) in (tuple, torch.Size) and all(map(is_number, value))
 
 
 def _dispatch(
@@ -241,6 +264,8 @@ def _has_only_identity(cls: type) -> bool:
 def _plain_operation(
     session: Session, function: Callable[..., Any], name: str, reflected: str, left: Any, right: Any
 ) -> Any:
+    if type(left) in PEEKABLE or type(right) in PEEKABLE:
+        session.heap.compare_identity(left, right)
     if is_a(left, torch.Tensor):
         if (method := _TENSOR_METHODS.get(name)) is not None:
             return session.call(method, (left, right), {})
@@ -264,10 +289,10 @@ def identical(session: Session, left: object, right: object) -> bool:
     if is_number(left) and is_number(right) and left is not right:
         left, right = session.numbers.fix(left), session.numbers.fix(right)
     session.heap.compare_identity(left, right)
-    if left is not right:
-        session.tape.compare_by_identity(left, (right,))
     if is_a(left, torch.Tensor) and is_a(right, torch.Tensor):
         session.tape.compare_identity(left, right)
+    if left is not right:
+        session.tape.compare_by_identity(left, (right,))
     return left is right
 
 
@@ -276,26 +301,35 @@ def contains(session: Session, item: Any, container: Any) -> bool:
     session.regions.look(item, container)
     if is_a(container, torch.Tensor):
         return bool(session.call(type(container).__contains__, (container, item), {}))
-    item = session.numbers.fixed(item)
+    item, container = session.numbers.fixed(item), session.numbers.fixed(container)
     session.tape.compare_by_identity(item, container)
     if (method := _python_method(session, container, "__contains__")) is not None:
         return test(session, session.call(method, (container, item), {}))
     source = session.heap.source_of(container)
+    if source is None and is_a(container, list | deque):
+        session.heap.fix_numbers(container)
     if source is not None:
-        if is_a(container, dict):
-            _note_key(session, item)
-            session.heap.entry(source, container, item)
-        elif is_a(container, _CONTAINERS):
-            session.heap.content(source, container)
-        elif not is_a(container, types.MappingProxyType):
-            session.stop(Code.UNKNOWN_OBJECT, f"`in` on a {type(container).__qualname__}")
+        _note_membership(session, source, item, container)
     elif not _is_plain(container) and not is_a(container, _CONTAINERS):
         return any(compare(session, "==", item, other) for other in iterate(session, container))
+    elif session.numbers:
+        session.heap.snapshot(container)  # its numbers are compared by C code
     if is_a(item, torch.Tensor):  # hashed by library code, by identity
         session.regions.spoil("looks for a tensor in a container")
         with session.own_work():
             return item in container
     return item in container
+
+
+def _note_membership(session: Session, source: Source, item: Any, container: Any) -> None:
+    """Note what `in` looks at of an outside container."""
+    if is_a(container, dict):
+        _note_key(session, item)
+        session.heap.entry(source, container, item)
+    elif is_a(container, _CONTAINERS):
+        session.heap.content(source, container)
+    elif not is_a(container, types.MappingProxyType):
+        session.stop(Code.UNKNOWN_OBJECT, f"`in` on a {type(container).__qualname__}")
 
 
 def _note_key(session: Session, key: object) -> None:
@@ -415,9 +449,7 @@ def iterate(session: Session, value: Any) -> Any:
             session.heap.content(source, value)
         return value
     if _is_plain(value):
-        if source is not None:
-            session.stop(Code.OUTSIDE_ITERATOR, f"steps the iterator {source}")
-        return value
+        return value if source is None else _take(session, value, source)
     if (method := _python_method(session, value, "__iter__")) is not None:
         return _step(session, session.call(method, (value,), {}))
     if _python_method(session, value, "__next__") is not None:
@@ -427,6 +459,23 @@ def iterate(session: Session, value: Any) -> Any:
     if not is_a(value, types.MappingProxyType):
         session.stop(Code.UNKNOWN_OBJECT, f"iterates over a {type(value).__qualname__}")
     return value
+
+
+def _take(session: Session, iterator: Any, source: Source) -> Any:
+    """What gives the elements of an outside iterator one by one."""
+    if type(iterator) in PEEKABLE:
+        return _taken(session, iterator)
+    session.stop(Code.OUTSIDE_ITERATOR, f"steps the iterator {source}")
+    return iterator
+
+
+def _taken(session: Session, iterator: Any) -> Iterator[Any]:
+    while True:
+        try:
+            value = session.call(next, (iterator,), {})
+        except StopIteration:
+            return
+        yield value
 
 
 def _step(session: Session, iterator: Any) -> Any:
@@ -466,9 +515,17 @@ def unpack(session: Session, value: Any) -> Any:
         session.heap.length(value)
         value = [session.heap.element(value, index) for index in range(len(value))]
     for element in value:
-        if is_a(element, list | tuple):
-            session.heap.snapshot(element)
+        _note_nested(session, element)
     return iterate(session, value)
+
+
+def _note_nested(session: Session, value: Any) -> None:
+    """Note the outside sequences in what may be unpacked further; numbers are only handed on."""
+    if containers.is_made_sequence(session, value):
+        for element in value:
+            _note_nested(session, element)
+    elif is_a(value, list | tuple):
+        session.heap.snapshot(value)
 
 
 def spread_mapping(session: Session, value: Any) -> Any:
@@ -513,7 +570,9 @@ def operand(session: Session, value: Any) -> Any:
 def formatted(session: Session, value: Any) -> Any:
     """What an f-string may format in place of `value`."""
     session.regions.look(value)
-    value = session.numbers.fix(value)
+    value = session.numbers.fixed(value)
+    if type(value) in PEEKABLE:
+        session.stop(Code.UNKNOWN_OBJECT, f"formats a {type(value).__qualname__}")
     if not _is_plain(value) and not session.heap.snapshot(value):
         for name in ("__format__", "__str__", "__repr__"):
             if (method := _python_method(session, value, name)) is not None:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import operator
 import weakref
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
@@ -21,18 +21,28 @@ import torch
 
 from janus_lite.errors import Code, Site
 from janus_lite.record import torch_table
-from janus_lite.record.heap import SCALARS
+from janus_lite.record.heap import SCALARS, is_scalar
 from janus_lite.record.kinds import is_a
 from janus_lite.record.marks import RegionLog
 from janus_lite.record.scalars import NUMBERS, Numbers, is_made, is_symbolic, plain, rebuilt
+from janus_lite.record.sizes import Sizes
 from janus_lite.record.source import Made, Source
-from janus_lite.record.torch_table import Treatment
-from janus_lite.record.trace import Answer, Input, Operation, OperationKind, Ref, TensorMeta
+from janus_lite.record.torch_table import NumberUse, Treatment
+from janus_lite.record.trace import (
+    Answer,
+    Input,
+    Operation,
+    OperationKind,
+    Ref,
+    TensorMeta,
+    refs_in,
+)
 from janus_lite.torch_internals import TorchDispatchMode, TorchFunctionMode, is_plain, without_modes
 
 _NORM_TRAINING = 5  # position of `training` in the operators that update running statistics
 Layout = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 Observer = Callable[[Operation, object], None]
+_UNSEEN: Any = object()
 _HOST_VALUES = (bool, int, float, complex)
 _CONTAINERS = (list, tuple, dict, set, frozenset, deque)
 
@@ -44,9 +54,12 @@ class Tape:
         stop: marks the trace as not replayable.
         site: the user's current line.
         module: path of the module that is running.
-        snapshot: notes the content of an outside container that an operation reads.
+        note: notes the content of an outside container that an operation reads.
+        made: the graph value of an object that is neither tensor nor number, `None` for others.
+        note_gradient: notes which gradient an outside tensor has at entry.
         numbers: the numbers that vary.
         regions: what control flow is open.
+        relaxed: places where another size may stand.
     """
 
     def __init__(
@@ -54,23 +67,33 @@ class Tape:
         stop: Callable[[Code, str], None],
         site: Callable[[], Site | None],
         module: Callable[[], str],
-        snapshot: Callable[[object], bool],
+        note: Callable[[object], None],
+        made: Callable[[object], Made | None],
+        note_gradient: Callable[[torch.Tensor, object], None],
         numbers: Numbers,
         regions: RegionLog,
+        relaxed: frozenset[str],
     ) -> None:
         self._regions = regions
         self._numbers = numbers
+        self.sizes = Sizes(numbers, relaxed, self.ref_of, self.operate)
         self._stop = stop
         self._site = site
         self._module = module
-        self._snapshot = snapshot
+        self._note = note
+        self._made = made
+        self._note_gradient = note_gradient
         self._live: dict[int, tuple[weakref.ref[torch.Tensor], Ref]] = {}
         self._input_sources: dict[int, Source] = {}
         self._outside_storages: dict[int, list[Ref]] = {}
         self._values = 0
+        self._fresh: set[Ref] = set()  # tensors that the last call made
+        self._varies = False  # the sizes of what a call gives depend on sizes that vary
         self._answered: set[Ref] = set()
         self._written: dict[Ref, None] = {}
         self._generators: dict[torch.Generator, None] = {}
+        self._gradients: dict[int, torch.Tensor | None] = {}
+        self._has_acted = False
         self._forget_facts()
         self.depth = 0  # > 0 while a recorded call (or a declared leaf) runs
         self.try_depth = 0
@@ -101,19 +124,23 @@ class Tape:
                 return
             storage = tensor.untyped_storage()._cdata
             meta = TensorMeta.of(tensor)
-        ref = self._new(tensor)
+            ref = self._new(tensor)
+            varying = self.sizes.open(ref, source, tensor)
         self._outside_storages.setdefault(storage, []).append(ref)
         self._input_sources[id(tensor)] = source
-        self.inputs.append(Input(ref, source, meta))
+        self.inputs.append(Input(ref, source, meta, varying))
         self.examples.append(tensor)
 
     def release(self) -> None:
         """Forget every tensor and argument."""
-        for kept in (self.inputs, self.examples, self.operations):
+        for kept in (self.inputs, self.examples, self.operations, self._gradients):
             kept.clear()
 
     def finish(self) -> None:
-        """Stop when the run changed what an outside tensor looks like."""
+        """Stop when the run changed what an outside tensor looks like, or trained with hooks."""
+        trains = any(o.kind is OperationKind.ACTION for o in self.operations)
+        if trains and not is_free_of_hooks(self.examples):
+            self._stop(Code.UNKNOWN_CALL, "trains a tensor that has a hook or a history")
         for item, tensor in zip(self.inputs, self.examples, strict=True):
             if TensorMeta.of(tensor) != item.meta:
                 self._stop(Code.OUTSIDE_WRITE, f"changes the shape or type of {item.source}")
@@ -163,18 +190,19 @@ class Tape:
         if self.is_stopped or self.is_unrecorded:
             return (runs or target)(*args, **kwargs)
         treatment = torch_table.treatment(target)
-        if self._numbers and not torch_table.takes_numbers(target):
+        use = torch_table.number_use(target)
+        if self._numbers and use is NumberUse.FIXED:
             args = self._numbers.fixed(args)
             kwargs = {k: self._numbers.fixed(v) for k, v in kwargs.items()}
-        if treatment is Treatment.METADATA:
-            return target(*args, **kwargs)
-        if treatment is Treatment.AMBIENT:
-            return self.ambient(target, args)
-        if treatment is Treatment.DENY:
-            self._stop(Code.TENSOR_ESCAPE, f"`{torch_table.name_of(target)}` leaves the graph")
-            return target(*args, **kwargs)
-        encoded_args = tuple(self._encode(a) for a in args)
-        encoded_kwargs = {k: self._encode(v) for k, v in kwargs.items()}
+        if self.sizes.any_vary:
+            self._fix_sizes(torch_table.name_of(target), args, kwargs)
+        if treatment not in (Treatment.OPERATION, Treatment.CHECKED):
+            return self._without_operation(treatment, target, args, kwargs)
+        self._varies = False
+        encoded_args = tuple(self._encode(a, use) for a in args)
+        encoded_kwargs = {k: self._encode(v, use) for k, v in kwargs.items()}
+        varies = self._varies or self.sizes.are_varying((encoded_args, encoded_kwargs))
+        self._varies = varies
         if self._numbers:
             args = rebuilt(args, plain)
             kwargs = {k: rebuilt(v, plain) for k, v in kwargs.items()}
@@ -190,9 +218,34 @@ class Tape:
             self.depth -= 1
             self.is_unrecorded = False
         if not self.is_stopped:
+            self._varies = varies
+            self._note_possible_alias(target, args, result)
             layout = self._view_layout(target, args, result)
             self._append(target, treatment, encoded_args, encoded_kwargs, result, layout)
         return result
+
+    def _without_operation(
+        self,
+        treatment: Treatment,
+        target: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+    ) -> object:
+        """Run a torch function that is recorded in another way than as an operation, or not."""
+        if treatment is Treatment.AMBIENT:
+            return self.ambient(target, args)
+        if treatment is Treatment.GRADIENT:
+            return self._gradient(target, args[0])
+        if treatment is Treatment.DENY:
+            self._stop(Code.TENSOR_ESCAPE, f"`{torch_table.name_of(target)}` leaves the graph")
+        return target(*args, **kwargs)
+
+    def _fix_sizes(self, name: str, args: tuple[object, ...], kwargs: dict[str, object]) -> None:
+        """Take sizes for constants where a call tells them in a way that no hook has seen to."""
+        if name in torch_table.SIZE_READERS:
+            self.sizes.fix(*args, *kwargs.values())
+        elif name in torch_table.UNBINDERS and args:
+            self.sizes.fix_dim(args[0], kwargs.get("dim", args[1] if len(args) > 1 else 0))
 
     def ambient(self, target: Callable[..., object], args: tuple[object, ...]) -> object:
         """Run and record a setter of torch's ambient state."""
@@ -221,13 +274,17 @@ class Tape:
         else:
             # An operation that hands back a tensor it was given does no work unless it writes; one
             # that gives nothing back is there for what it does.
-            before = self._values
+            self._fresh.clear()
             output = self._decode(result)
-            is_idle = before == self._values and result is not None
-            if is_idle and not self._mutated and not self._draws:
-                return
-            if self._dynamic:
+            is_idle = not self._fresh and result is not None
+            is_idle &= not (self._mutated or self._draws)
+            if self._varies:
+                expected = self._form(target, kwargs, result, output)
+                kind = OperationKind.COMPUTE if expected is None else OperationKind.FORM
+            elif self._dynamic:
                 kind, expected = OperationKind.SHAPE, _shapes(result)
+            if is_idle and kind is not OperationKind.FORM:
+                return
         operation = Operation(
             target,
             args,
@@ -249,6 +306,71 @@ class Tape:
         self.operations.append(operation)
         if self.observe is not None:
             self._show(operation, result)
+
+    def _gradient(self, target: Callable[..., Any], owner: Any) -> Any:
+        """Read `owner.grad`: an outside tensor, unless an action of this run has made it.
+
+        What it looks like is known where it still is the one of entry, and where a backward pass
+        makes it anew in each replay: that depends on the graph and on what was there at entry.
+        """
+        found = target(owner)
+        with without_modes():
+            is_known = self.input_source(owner) is not None and owner.is_leaf
+        before = self._gradients.get(id(owner), _UNSEEN) if self._has_acted else found
+        if not is_known or (found is None and before is not None) or before is _UNSEEN:
+            if found is None:
+                self._read_gradient(target, owner, OperationKind.ASSERT, None)
+            else:
+                self._stop(
+                    Code.TENSOR_ESCAPE, "`grad` of a tensor that is no leaf, or met too late"
+                )
+        elif found is None or self.ref_of(found) is None:
+            self._note_gradient(owner, before)
+            if found is not before:
+                is_alike = before is None or TensorMeta.of(before) == TensorMeta.of(found)
+                if not is_alike:
+                    self._stop(Code.TENSOR_ESCAPE, "`grad` looks otherwise than at entry")
+                self._read_gradient(target, owner, OperationKind.COMPUTE, self._new(found))
+        return found
+
+    def _read_gradient(
+        self, target: Callable[..., Any], owner: Any, kind: OperationKind, output: Ref | None
+    ) -> None:
+        self.operations.append(
+            Operation(
+                target,
+                (self._encode(owner),),
+                {},
+                output,
+                kind,
+                is_guarded=self.try_depth > 0,
+                site=self._site(),
+                module=self._module(),
+            )
+        )
+
+    def note_gradients(self, tensors: Iterable[torch.Tensor] = ()) -> None:
+        """Before the first action: which gradients there are, at least those of `tensors`."""
+        if not self._has_acted:
+            with without_modes():
+                leaves = [t for t in (*self.examples, *tensors) if t.is_leaf]
+                self._gradients = {id(t): t.grad for t in leaves}
+
+    def _form(
+        self, target: Callable[..., object], keywords: Iterable[str], result: object, output: object
+    ) -> tuple[object, ...] | None:
+        """See `Operation.expected` of a `FORM`; `None` where sizes decide nothing but sizes."""
+        count = len(result) if type(result) is tuple or type(result) is list else None
+        rank = None
+        if is_a(result, torch.Tensor) and torch_table.drops_dims(target):
+            with without_modes():
+                rank = result.dim()
+        given: list[Ref] = []
+        if not self._mutated and torch_table.may_copy(target, frozenset(keywords)):
+            given = [ref for ref in refs_in(output) if ref not in self._fresh]
+        self.sizes.add([ref for ref in refs_in(output) if ref not in given])
+        form = (count, rank, *given)
+        return form if any(part is not None for part in form) else None
 
     def _show(self, operation: Operation, result: object) -> None:
         """Let the observer see what an operation gave."""
@@ -329,14 +451,18 @@ class Tape:
             return result
         last = self.operations[-1]
         is_its_own = last.kind is OperationKind.ASSERT and last.expected is result
-        if not is_its_own:
+        if not is_its_own or last.target is operator.pos:
             return result
         made = self._next()
         self.operations[-1] = replace(last, output=made, kind=OperationKind.NUMBER, expected=None)
         return self._numbers.made(Made(made.index), result)
 
     def operate(
-        self, function: Callable[..., Any], operands: tuple[Any, ...], result: Any
+        self,
+        function: Callable[..., Any],
+        operands: tuple[Any, ...],
+        result: Any,
+        **keywords: object,
     ) -> Made | None:
         """Record a computation with numbers; of a truth value or a fixed number an assertion."""
         is_assertion = type(result) is bool or function is operator.pos
@@ -344,8 +470,8 @@ class Tape:
         self.operations.append(
             Operation(
                 function,
-                tuple(self._encode(o) for o in operands),
-                {},
+                tuple(map(self._encode, operands)),
+                keywords,
                 made,
                 OperationKind.ASSERT if is_assertion else OperationKind.NUMBER,
                 result if is_assertion else None,
@@ -356,6 +482,103 @@ class Tape:
             )
         )
         return None if made is None else Made(made.index)
+
+    def draw(
+        self,
+        function: Callable[..., Any],
+        generator: object,
+        source: Source,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> tuple[Any, object]:
+        """Draw from a generator of Python or NumPy, in this run and in each replay.
+
+        Returns:
+            What the program gets, and the graph value; `None` for one that has no rule.
+        """
+        try:
+            result = function(generator, *rebuilt(args, plain), **kwargs)
+        except Exception as error:
+            self._stop(Code.OPERATION_RAISED, f"`{function.__name__}` raised {error!r}")
+            raise
+        output, given = self._drawn(result)
+        self.operations.append(
+            Operation(
+                function,
+                (self._numbers.need(source), *rebuilt(args, self._encode)),
+                kwargs,
+                output,
+                OperationKind.NUMBER,
+                moves=(source,),
+                is_guarded=self.try_depth > 0,
+                site=self._site(),
+                module=self._module(),
+            )
+        )
+        return given, output
+
+    def act(
+        self,
+        function: Callable[..., object],
+        args: tuple[object, ...],
+        kwargs: dict[str, object],
+        run: Callable[[], object],
+        moves: tuple[Source, ...] = (),
+    ) -> object:
+        """Run what changes outside objects for good; see Note [Actions].
+
+        Args:
+            function: what a replay calls.
+            args: what stands for its arguments: tensors, plain values, sources.
+            kwargs: likewise.
+            run: makes the call in this run.
+            moves: of what it changes the state, where that is all and can be put back.
+        """
+        if self.is_stopped:
+            return run()
+        encoded_args = tuple(self._encode(a) for a in args)
+        encoded_kwargs = {k: self._encode(v) for k, v in kwargs.items()}
+        self._forget_facts()
+        self.depth += 1
+        was_unrecorded, self.is_unrecorded = self.is_unrecorded, True
+        if not self._gradients:
+            self.note_gradients()
+        self._has_acted = True
+        try:
+            result = run()
+        except Exception as error:
+            self._stop(Code.OPERATION_RAISED, f"`{function.__qualname__}` raised {error!r}")
+            raise
+        finally:
+            self.depth -= 1
+            self.is_unrecorded = was_unrecorded
+        self.operations.append(
+            Operation(
+                function,
+                encoded_args,
+                encoded_kwargs,
+                self._decode(result),
+                OperationKind.ACTION,
+                written=tuple(self._written),
+                mutates=True,
+                is_undoable=bool(moves),
+                is_guarded=self.try_depth > 0,
+                site=self._site(),
+                module=self._module(),
+                moves=moves,
+            )
+        )
+        return result
+
+    def _drawn(self, result: Any) -> tuple[Any, Any]:
+        """The graph values of what a draw gave, and what the program gets for it."""
+        if type(result) in NUMBERS:
+            made = self._next()
+            return made, self._numbers.made(Made(made.index), result)
+        if type(result) is list and all(type(r) in NUMBERS for r in result):
+            pairs = [self._drawn(r) for r in result]
+            return tuple(ref for ref, _ in pairs), [number for _, number in pairs]
+        return (self._next() if type(result) is np.ndarray else None), result
 
     def _next(self) -> Ref:
         ref = Ref(self._values)
@@ -387,7 +610,11 @@ class Tape:
         self, target: Callable[..., object], args: tuple[object, ...], result: object
     ) -> Layout | None:
         """See `Operation.layout`."""
-        if torch.is_grad_enabled() or torch_table.name_of(target) not in torch_table.VIEWS:
+        if (
+            self._varies
+            or torch.is_grad_enabled()
+            or torch_table.name_of(target) not in torch_table.VIEWS
+        ):
             return None
         base = args[0]
         if not (is_a(base, torch.Tensor) and is_a(result, torch.Tensor)) or result is base:
@@ -398,33 +625,41 @@ class Tape:
                 return None
             return base.stride(), tuple(result.shape), result.stride()
 
-    def _encode(self, value: Any) -> object:
+    def _encode(self, value: Any, use: NumberUse = NumberUse.VALUE) -> object:
+        """An operand as data; notes whether a number in it decides the sizes of the result."""
         if is_a(value, torch.Tensor):
             ref = self.ref_of(value)
             if ref is None:
                 shape = tuple(value.shape)
                 self._stop(Code.UNKNOWN_TENSOR, f"a tensor of shape {shape} of unknown origin")
             return ref
-        if type(value) in SCALARS or issubclass(type(value), np.generic):
+        if isinstance(value, Source):
+            return value
+        if type(value) is np.ndarray and (drawn := self._made(value)) is not None:
+            return Ref(drawn.index)
+        if is_scalar(value) or issubclass(type(value), np.generic):
             return value
         if is_symbolic(value):
+            self._varies |= use is NumberUse.SIZE
+            if use is NumberUse.FIXED:
+                return self._numbers.fix(value)
             return Ref(value.source.index) if is_made(value) else self._numbers.use(value)
         if is_a(value, list | tuple | dict | slice):
-            self._snapshot(_without_numbers(rebuilt(value, plain)))
-        return self._encode_parts(value)
+            self._note(value)
+        return self._encode_parts(value, use)
 
-    def _encode_parts(self, value: Any) -> object:
+    def _encode_parts(self, value: Any, use: NumberUse) -> object:
         if type(value) is list:
-            encoded = [self._encode(v) for v in value]
+            encoded = [self._encode(v, use) for v in value]
             self.lists[id(encoded)] = id(value)
             return encoded
-        if type(value) is tuple:
-            return tuple(self._encode(v) for v in value)
+        if type(value) is tuple or type(value) is torch.Size:
+            return tuple(self._encode(v, use) for v in value)
         if is_a(value, slice):
-            value = self._numbers.fixed(value)  # decides the result's sizes
-            return slice(*(self._encode(v) for v in (value.start, value.stop, value.step)))
+            within = NumberUse.SIZE if use is NumberUse.VALUE else use
+            return slice(*(self._encode(v, within) for v in (value.start, value.stop, value.step)))
         if type(value) is dict:
-            return {k: self._encode(v) for k, v in value.items()}
+            return {k: self._encode(v, use) for k, v in value.items()}
         if is_a(value, type | torch.Generator):
             return value
         self._stop(Code.UNKNOWN_OBJECT, f"a {type(value).__name__} was handed to a torch function")
@@ -441,7 +676,8 @@ class Tape:
             if not is_plain(result):
                 kind = type(result).__name__
                 self._stop(Code.UNSUPPORTED_TENSOR, f"an operation returned a {kind}")
-            return self._new(result)
+            self._fresh.add(ref := self._new(result))
+            return ref
         if is_a(result, list | tuple):
             return tuple(self._decode(r) for r in result)
         self._stop(Code.TENSOR_ESCAPE, f"an operation returned a {type(result).__name__}")
@@ -453,6 +689,20 @@ class Tape:
         self._undoable = True
         self._written.clear()
         self._generators.clear()
+
+    def _note_possible_alias(
+        self, target: Callable[..., object], args: tuple[object, ...], result: object
+    ) -> None:
+        """With other sizes the result may lie in its argument's storage: a write is one to both."""
+        if not (self._varies and torch_table.may_view(target) and args):
+            return
+        base = args[0]
+        if is_a(base, torch.Tensor) and is_a(result, torch.Tensor):
+            with without_modes():
+                storages = [t.untyped_storage()._cdata for t in (base, result)]
+            outside = self._outside_storages.get(storages[0], [])
+            known = self._outside_storages.setdefault(storages[1], [])
+            known += [ref for ref in outside if ref not in known]
 
     # --------------------------------------------------------------- dispatch
 
@@ -469,9 +719,10 @@ class Tape:
         self._draws |= bool(given)
         before = torch.get_rng_state()
         result = operator(*args, **kwargs)
-        # Dropout with probability 0 is tagged as random and draws nothing.
-        on_cpu = not torch.cuda.is_available()
-        self._draws |= not (on_cpu and torch.equal(before, torch.get_rng_state()))
+        # Dropout with probability 0 is tagged as random and draws nothing. No more does what is
+        # empty, but with other sizes it may.
+        is_sure = not self._varies and not torch.cuda.is_available()
+        self._draws |= not (is_sure and torch.equal(before, torch.get_rng_state()))
         return result
 
     def _observe(
@@ -492,23 +743,26 @@ class Tape:
                     self._mutated = True
                     outside = self._outside_storages.get(tensor.untyped_storage()._cdata, ())
                     self._written.update(dict.fromkeys(outside))
-                    if tensor.requires_grad and torch.is_grad_enabled():
-                        self._undoable = False  # autograd's history of it changes as well
+                    # Sizes, strides, autograd's history: what no copy of bytes brings back.
+                    has_history = tensor.requires_grad and torch.is_grad_enabled()
+                    self._undoable &= not (outside and (has_history or facts.changes_form))
 
 
 class _Facts:
     """What an operator's schema says."""
 
-    __slots__ = ("is_dynamic", "is_index", "is_norm", "may_draw", "written")
+    __slots__ = ("changes_form", "is_dynamic", "is_index", "is_norm", "may_draw", "written")
 
-    def __init__(
-        self, written: tuple[int | str, ...], name: str, *, may_draw: bool, is_dynamic: bool
-    ) -> None:
+    def __init__(self, written: tuple[int | str, ...], name: str, tags: set[torch.Tag]) -> None:
         self.written = written
         self.is_norm = name in torch_table.NORMS_WITH_STATISTICS
         self.is_index = name == "aten::index"
-        self.may_draw = may_draw
-        self.is_dynamic = is_dynamic
+        self.may_draw = torch.Tag.nondeterministic_seeded in tags
+        # A size may be given as a tensor, which is read as a number on the way.
+        self.is_dynamic = not tags.isdisjoint(
+            (torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output)
+        )
+        self.changes_form = torch.Tag.inplace_view in tags
 
 
 def _is_dynamic_call(facts: _Facts, args: tuple[Any, ...]) -> bool:
@@ -532,16 +786,7 @@ def operator_facts(operator: Any) -> _Facts:
     # Their schemas do not own up to updating the running statistics.
     if schema.name in torch_table.NORMS_WITH_STATISTICS:
         written += [3, 4]
-    tags = set(operator.tags)
-    return _Facts(
-        tuple(written),
-        schema.name,
-        may_draw=torch.Tag.nondeterministic_seeded in tags,
-        # A size may be given as a tensor, which is read as a number on the way.
-        is_dynamic=not tags.isdisjoint(
-            (torch.Tag.dynamic_output_shape, torch.Tag.data_dependent_output)
-        ),
-    )
+    return _Facts(tuple(written), schema.name, set(operator.tags))
 
 
 def _is_host_value(result: Any) -> bool:
@@ -556,20 +801,23 @@ def _frozen(result: Any) -> object:
     return [_frozen(r) for r in result] if is_a(result, list) else result
 
 
-def _without_numbers(value: Any) -> Any:
-    """A list with plain numbers in place of varying ones; the same object where there are none."""
-    if type(value) is not list:
-        return plain(value)
-    parts = [_without_numbers(part) for part in value]
-    return value if all(map(operator.is_, parts, value)) else parts
-
-
 def _shapes(result: Any) -> tuple[object, ...]:
     if is_a(result, torch.Tensor):
         return tuple(result.shape)
     if is_a(result, list | tuple):
         return tuple(_shapes(r) for r in result)
     return ()
+
+
+def is_free_of_hooks(tensors: Iterable[torch.Tensor]) -> bool:  # hot
+    """Whether a backward pass that reaches the tensors runs no code of the program there.
+
+    A tensor with a history leads on to tensors of which nobody knows.
+    """
+    return not any(
+        t.requires_grad and (t._backward_hooks or t._post_accumulate_grad_hooks or not t.is_leaf)
+        for t in tensors
+    )
 
 
 class FunctionMode(TorchFunctionMode):

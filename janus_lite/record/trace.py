@@ -102,11 +102,74 @@ class TensorMeta:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Input:
-    """An outside tensor: its graph value, where a replay loads it, what it looked like."""
+    """An outside tensor: its graph value, where a replay loads it, what it looked like.
+
+    Attributes:
+        ref: its graph value.
+        source: where a replay loads it.
+        meta: what it looked like.
+        varying: dims of which the size may differ from call to call.
+    """
 
     ref: Ref
     source: Source
     meta: TensorMeta
+    varying: tuple[int, ...] = ()
+
+    @property
+    def order(self) -> tuple[int, ...] | None:
+        """In which order of dims the tensor lies densely, where strides follow from what varies.
+
+        `None` where all strides are the recorded ones.
+        """
+        order = dense_order(self.meta.shape, self.meta.stride)
+        if order is None or not any(map(order.index, self.varying)):
+            return None
+        return order
+
+    def difference(self, found: TensorMeta) -> str | None:
+        """Say why a tensor cannot stand for the recorded one, `None` when it can."""
+        dims = self.differing_dims(found)
+        if dims is None:
+            return f"{self.source} is {found}, recorded as {self.meta}"
+        broken = [dim for dim in dims if dim not in self.varying]
+        if not broken:
+            order = self.order
+            lies_alike = order is None or is_dense(found.shape, found.stride, order)
+            return None if lies_alike else f"{self.source} is {found}, recorded without gaps"
+        sizes = (f"dim {d} of {self.source} is {found.shape[d]}" for d in broken)
+        return f"{', '.join(sizes)}, recorded as {self.meta}"
+
+    def differing_dims(self, found: TensorMeta) -> tuple[int, ...] | None:
+        """Dims of another size, `None` when the tensors differ in more than sizes."""
+        meta = self.meta
+        if len(found.shape) != len(meta.shape):
+            return None
+        dims = tuple(d for d, n in enumerate(meta.shape) if found.shape[d] != n)
+        if replace(found, shape=meta.shape, stride=meta.stride) != meta:
+            return None
+        if found.stride == meta.stride:
+            return dims
+        order = dense_order(meta.shape, meta.stride)
+        is_alike = bool(dims) and order is not None and is_dense(found.shape, found.stride, order)
+        return dims if is_alike else None
+
+
+def dense_order(shape: tuple[int, ...], stride: tuple[int, ...]) -> tuple[int, ...] | None:
+    """The order of dims in which a tensor lies without gaps, `None` when there is none."""
+    plain = tuple(range(len(shape)))
+    sorted_dims = tuple(sorted(plain, key=lambda dim: -stride[dim]))
+    return next((o for o in (plain, sorted_dims) if is_dense(shape, stride, o)), None)
+
+
+def is_dense(shape: tuple[int, ...], stride: tuple[int, ...], order: tuple[int, ...]) -> bool:
+    """Whether a tensor lies without gaps in this order of dims."""
+    expected = 1
+    for dim in reversed(order):
+        if shape[dim] != 1 and stride[dim] != expected:
+            return False
+        expected *= shape[dim]
+    return True
 
 
 class OperationKind(Enum):
@@ -118,7 +181,9 @@ class OperationKind(Enum):
     AMBIENT = auto()  # changes torch's state for the operations after it (grad mode, autocast)
     ASSERT = auto()  # its host value decided what the program did: compared on replay
     NUMBER = auto()  # gives a Python number that later operations use
+    ACTION = auto()  # trains: changes outside objects for good, see Note [Actions]
     SHAPE = auto()  # data decides its output's shape: the shape is compared on replay
+    FORM = auto()  # sizes that vary decide what comes out, see `Operation.expected`
     CALL = auto()  # enters a function region: what it gives is compared with the recorded kind
 
 
@@ -133,10 +198,13 @@ class Operation:
         kwargs: keyword arguments, likewise.
         output: the result's structure with `Ref`s for tensors, `None` for no result.
         kind: see `OperationKind`.
-        expected: the host value (`ASSERT`), the output's shapes (`SHAPE`), an `Answer` (`CALL`).
+        expected: the host value (`ASSERT`), the output's shapes (`SHAPE`), an `Answer` (`CALL`), or
+            (`FORM`) how many tensors come out, the rank of the one that does, `None` where sizes
+            decide neither, and those values that come out as they went in.
         written: outside tensors whose bytes it changed.
         mutates: it changed some tensor in place.
-        is_undoable: what it changed can be put back: bytes, but no autograd history.
+        is_undoable: what it changed outside can be put back: bytes, but no autograd history and
+            nothing of an action, see Note [Actions].
         draws: it drew random numbers.
         generators: generators of the program that it drew from, besides torch's own.
         is_guarded: it ran inside a `try` of the user's program.
@@ -145,6 +213,8 @@ class Operation:
         loops: labels of the loops that ran around it, outermost first; only of assertions.
         layout: of a result that is a view of the first argument with the same offset, while
             gradients are off: strides of the argument, sizes and strides of the result.
+        moves: objects that it changes and whose state can be put back: random generators of
+            Python and NumPy, optimisers and modules whose gradients it lets go of.
     """
 
     target: Callable[..., object]
@@ -163,30 +233,7 @@ class Operation:
     module: str = ""
     loops: tuple[str, ...] = ()
     layout: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Nested:
-    """A container of graph values that a call gave: exact class, keys of a dict, parts."""
-
-    cls: type
-    keys: tuple[str, ...] | None
-    parts: tuple[object, ...]
-
-
-@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
-class Answer:
-    """What a function region gave.
-
-    Attributes:
-        structure: `Nested` containers of `Ref`s and `None`.
-        fresh: tensors that the caller had not known before, in order.
-        examples: those tensors; cleared when the trace is converted.
-    """
-
-    structure: object
-    fresh: tuple[Ref, ...]
-    examples: list[torch.Tensor]
+    moves: tuple[Source, ...] = ()
 
 
 # A *cut* is a point where several ways through a function meet again: the end of an `if`, the head
@@ -267,6 +314,30 @@ class Mark:
     state: State
 
 
+@dataclass(frozen=True, slots=True)
+class Nested:
+    """A container of graph values that a call gave: exact class, keys of a dict, parts."""
+
+    cls: type
+    keys: tuple[str, ...] | None
+    parts: tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class Answer:
+    """What a function region gave.
+
+    Attributes:
+        structure: `Nested` containers of `Ref`s and `None`.
+        fresh: tensors that the caller had not known before, in order.
+        examples: those tensors; cleared when the trace is converted.
+    """
+
+    structure: object
+    fresh: tuple[Ref, ...]
+    examples: list[torch.Tensor]
+
+
 @dataclass(frozen=True, slots=True, eq=False, kw_only=True)
 class Trace:
     """Everything one recorded run showed.
@@ -277,13 +348,14 @@ class Trace:
         operations: torch calls in program order.
         output: plan that rebuilds the return value.
         effects: stores into outside objects and host calls, planned, in program order.
-        numbers: sources of varying numbers that operations, effects and output use.
-        recursions: the callees that called themselves and were inlined (`subcalls.Callee`).
-        walks_objects: they were called on objects of the user's classes, parts of the arguments.
+        numbers: sources of varying numbers, and of outside objects that are no tensors, that
+            operations, effects and output use.
         marks: cuts that the run passed, in order.
         lists: which list of the run an operand or a plan was, by their ids.
         looked: those lists whose content the program looked at after its first decision.
         spoiled: why the run cannot be merged with another one, `None` when it may.
+        recursions: the callees that called themselves and were inlined (`subcalls.Callee`).
+        walks_objects: they were called on objects of the user's classes, parts of the arguments.
         reason: why the run cannot be replayed, `None` when it can.
         seconds: how long the run took.
     """
@@ -294,12 +366,12 @@ class Trace:
     output: object = None
     effects: tuple[Effect, ...] = ()
     numbers: tuple[Source, ...] = ()
-    recursions: tuple[Any, ...] = ()
-    walks_objects: bool = False
     marks: tuple[Mark, ...] = ()
     lists: Mapping[int, int] = field(default_factory=dict)
     looked: frozenset[int] = frozenset()
     spoiled: str | None = None
+    recursions: tuple[Any, ...] = ()
+    walks_objects: bool = False
     reason: Reason | None = None
     seconds: float = 0.0
     examples: tuple[torch.Tensor, ...] = field(default=(), repr=False)

@@ -67,6 +67,9 @@ def compile_graph(
     """
     if any(is_assertion(o) for o in program.operations):
         raise BackendError("the program decides on tensor values; only 'eager' can run that")
+    if any(o.moves or o.kind is OperationKind.ACTION for o in program.operations):
+        found = "the program draws from Python or NumPy, or trains; only 'eager' can do that"
+        raise BackendError(found)
     if program.numbers or any(o.kind is OperationKind.NUMBER for o in program.operations):
         raise BackendError("a Python number varies; only 'eager' takes it as an input")
     if program.effects and program.writes_outside:

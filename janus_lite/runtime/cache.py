@@ -41,6 +41,11 @@ class Conversion:
         """How often it was replayed."""
         return int(repr(self._hits)[len("count(") : -1])  # the one view that does not advance it
 
+    @property
+    def has_varying_sizes(self) -> bool:
+        """Whether it takes tensors of several sizes."""
+        return any(item.varying for item in self.program.inputs)
+
 
 class ConversionCache:
     """At most `max_graphs` conversions; readers take `entries`, an immutable tuple.
@@ -112,8 +117,7 @@ class ConversionCache:
                 for one in gone:
                     owner._retire(one)
 
-        assumptions = conversion.program.assumptions
-        reads = (*assumptions.arguments, *assumptions.heap)
+        reads = conversion.program.assumptions.reads
         sources = (place for r in reads for place in (r.source, r.expected))
         weak = {id(s): s for s in sources if isinstance(s, Pinned) and s.is_weak}
         owners = [source.value for source in weak.values()]

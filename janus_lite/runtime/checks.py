@@ -11,6 +11,8 @@ import torch
 
 from janus_lite.program.assumptions import describe
 from janus_lite.program.generalize import Program
+from janus_lite.record.iterators import peek, sequence_of
+from janus_lite.record.sizes import LEAST_VARYING
 from janus_lite.record.source import (
     Answer,
     Argument,
@@ -23,10 +25,14 @@ from janus_lite.record.source import (
     Keyword,
     Pinned,
     Referent,
+    Sequence,
+    Size,
     Source,
     Step,
+    Upcoming,
 )
-from janus_lite.record.trace import Read, ReadKind, TensorMeta
+from janus_lite.record.tape import is_free_of_hooks
+from janus_lite.record.trace import Input, Read, ReadKind, TensorMeta
 from janus_lite.runtime.guards import (
     ABSENT,
     COMPARED_ANSWERS,
@@ -79,6 +85,12 @@ def _entry(owner: Any, source: Any) -> object:
     return get(owner, source.key, ABSENT)
 
 
+def _size(owner: Any, source: Any) -> object:
+    if not isinstance(owner, torch.Tensor):
+        raise TypeError(f"{source.owner} is no tensor")
+    return owner.shape[source.dim]
+
+
 _STEPS: dict[type[Source], Callable[[Any, Any], object]] = {
     Entry: _entry,
     Element: lambda owner, source: owner[source.index],
@@ -86,7 +98,10 @@ _STEPS: dict[type[Source], Callable[[Any, Any], object]] = {
     CellContents: lambda owner, _: owner.cell_contents,
     Field: lambda owner, source: getattr(owner, source.name),
     Referent: lambda owner, _: owner(),
+    Upcoming: lambda owner, source: peek(owner, source.ahead),
+    Sequence: lambda owner, _: sequence_of(owner),
     Answer: lambda owner, source: owner(*source.arguments),
+    Size: _size,
 }
 
 
@@ -183,23 +198,44 @@ def first_difference(program: Program, call: Call) -> Difference:
     for position, read in enumerate(reads):
         if not _still_holds(read, call):
             return Difference(position, describe(read), read)
+    tensors = [_tensor_difference(item, call) for item in program.inputs]
+    broken = [text for text in tensors if text is not None]
+    held = len(reads) + len(tensors) - len(broken)
+    if broken:
+        return Difference(held, broken[0])
+    for position, read in enumerate(assumptions.sizes):
+        if not _still_holds(read, call):
+            return Difference(held + position, describe(read), read)
+    values = [_value_or_absent(item.source, call) for item in program.inputs]
+    if program.trains and not is_free_of_hooks(v for v in values if isinstance(v, torch.Tensor)):
+        return Difference(held, "a tensor that is trained has a hook or a history")
+    text = "torch's ambient state (grad mode, autocast, default dtype, modes) differs"
+    return Difference(held + len(assumptions.sizes), text)
+
+
+def _tensor_difference(item: Input, call: Call) -> str | None:
+    found = _value_or_absent(item.source, call)
+    if not isinstance(found, torch.Tensor):
+        return f"{item.source} is a {type(found).__name__}, recorded as {item.meta}"
+    return item.difference(TensorMeta.of(found))
+
+
+def broken_numbers(program: Program, call: Call) -> list[Source]:
+    """All places where a call has another number than the one that was recorded."""
+    reads = program.assumptions.reads
+    numbers = [r for r in reads if r.kind is ReadKind.EQUALS and type(r.expected) in (int, float)]
+    return [read.source for read in numbers if not _still_holds(read, call)]
+
+
+def broken_sizes(program: Program, call: Call) -> list[Size]:
+    """All dims of another size than the recorded one, where the tensors differ in nothing else."""
+    broken: list[Size] = []
     for item in program.inputs:
         found = _value_or_absent(item.source, call)
-        if not isinstance(found, torch.Tensor):
-            text = f"{item.source} is a {type(found).__name__}, recorded as {item.meta}"
-            return Difference(len(reads), text)
-        if (meta := TensorMeta.of(found)) != item.meta:
-            return Difference(len(reads), f"{item.source} is {meta}, recorded as {item.meta}")
-    text = "torch's ambient state (grad mode, autocast, default dtype, modes) differs"
-    return Difference(len(reads), text)
-
-
-def broken_numbers(program: Program, call: Call) -> list[Read]:
-    """All places where a call has another number than the one that was recorded."""
-    assumptions = program.assumptions
-    reads = (*assumptions.arguments, *assumptions.heap)
-    numbers = [r for r in reads if r.kind is ReadKind.EQUALS and type(r.expected) in (int, float)]
-    return [read for read in numbers if not _still_holds(read, call)]
+        if isinstance(found, torch.Tensor):
+            dims = item.differing_dims(meta := TensorMeta.of(found)) or ()
+            broken += [Size(item.source, d) for d in dims if meta.shape[d] >= LEAST_VARYING]
+    return broken
 
 
 def _still_holds(read: Read, call: Call) -> bool:

@@ -16,13 +16,14 @@ from typing import Any
 
 import torch
 
-from janus_lite.program.effects import is_assertion
+from janus_lite.program.effects import is_assertion, is_change
 from janus_lite.program.generalize import Program
 from janus_lite.program.regions import Block, Return, has_effects, is_certain
 from janus_lite.program.views import view_chains
 from janus_lite.record.effects import Effect
 from janus_lite.record.outputs import plans_of
 from janus_lite.record.source import Source
+from janus_lite.record.tape import is_free_of_hooks
 from janus_lite.record.text import convert
 from janus_lite.record.torch_table import name_of
 from janus_lite.record.trace import Input, Operation, OperationKind, Read, Ref, refs_in
@@ -172,15 +173,16 @@ class _Writer:
             convert=convert,
             global_state=global_state,
             ambient=ambient,
+            is_free_of_hooks=is_free_of_hooks,
             modes_are_off=ambient.modes_are_off,
         )
-        checked = [(e, i.source.is_pinned) for e, i in zip(examples, program.inputs, strict=True)]
-        from_heap = [e for e, is_pinned in checked if is_pinned and self._has_token]
-        from_call = [e for e, is_pinned in checked if not (is_pinned and self._has_token)]
+        checked = list(zip(examples, program.inputs, strict=True))
+        from_heap = [p for p in checked if p[1].source.is_pinned and self._has_token]
+        from_call = [p for p in checked if not (p[1].source.is_pinned and self._has_token)]
         if from_call:
-            names["tensors_match"] = tensor_guard(from_call)
+            names["tensors_match"] = _guard_of(from_call)
         if from_heap:
-            names["heap_matches"] = tensor_guard(from_heap)
+            names["heap_matches"] = _guard_of(from_heap)
         if self._has_token:
             names.update(Leave=Leave, passed=[(Leave(), ())], new_token=object)
         if graph is not None:
@@ -230,9 +232,26 @@ class _Writer:
         checked = from_call if self._has_token else self._program.inputs
         if checked:
             lines.append(f"if not tensors_match({_values(checked)}): return MISS")
+        if self._program.trains:
+            followed = [i for i in self._program.inputs if i.meta.requires_grad]
+            tensors = "".join(f"v{item.ref.index}, " for item in followed)
+            lines.append(f"if not is_free_of_hooks(({tensors})): return MISS")
+        self._guard_sizes(emitter, lines)
         for source in (*self._program.numbers, *_passed_sources(self._program.operations)):
             self._numbers[id(source)] = emitter.loader.load(source)
         return lines
+
+    def _guard_sizes(self, emitter: GuardEmitter, lines: list[str]) -> None:
+        """Check what was assumed about sizes that vary; by now the tensors are known to be such."""
+        for item in self._program.inputs:
+            if item.varying:
+                emitter.loader.bind(item.source, f"v{item.ref.index}")
+            if (order := item.order) is not None:
+                is_plain = order == tuple(range(len(order)))
+                ordered = "" if is_plain else f".permute({order})"
+                lines.append(f"if not v{item.ref.index}{ordered}.is_contiguous(): return MISS")
+        for read in self._program.assumptions.sizes:
+            emitter.emit(read)
 
     def _emit_heap(self, emitter: GuardEmitter, lines: list[str]) -> None:
         """The check of all that does not depend on the arguments."""
@@ -396,21 +415,22 @@ class _Writer:
         needed = {ref.index for ref in foreign_outputs(program)}
         chains = self._view_chains()
         moved = {position: chain[-1] for chain in chains.values() for position in chain}
-        last = _last_uses(program.operations, needed, moved)
+        unused = _unused_sizes(program.operations, needed)
+        last = _last_uses(program.operations, needed, moved, unused)
         inputs = {i.ref.index for i in program.inputs}
         has_saved = False
         steps: list[list[str]] = []
         site = None
         for position, operation in enumerate(program.operations):
             lines: list[str] = []
-            if moved.get(position, position) != position:  # made with the last view of its chain
+            is_moved = moved.get(position, position) != position  # made with the last of its chain
+            if is_moved or position in unused:
                 steps.append(lines)
                 continue
             if operation.site != site:
                 site = operation.site
                 lines.append(f"# {site}")
-            is_change = bool(operation.written or operation.draws)
-            if is_change and not has_saved and position < program.transaction.commit:
+            if is_change(operation) and not has_saved and position < program.transaction.commit:
                 has_saved = True
                 lines.append(f"saved = {self._remember()}")
             chain = [program.operations[p] for p in chains.get(position, (position,))]
@@ -453,14 +473,16 @@ class _Writer:
         transaction = self._program.transaction
         tensors = "".join(f"v{ref.index}, " for ref in transaction.undo)
         generators = self.names.constant(transaction.generators)
-        return f"remember(({tensors}), {generators}, draws={transaction.undoes_draws})"
+        moves = "".join(f"{self._value(source)}, " for source in transaction.moves)
+        draws = f"draws={transaction.undoes_draws}"
+        return f"remember(({tensors}), {generators}, ({moves}), {draws})"
 
     def _cancellable(self, lines: list[str]) -> list[str]:
         """The part of the body that an error calls off, before anything has changed for good."""
         if not lines:
             return []
         transaction = self._program.transaction
-        if not (transaction.undo or transaction.undoes_draws):
+        if not (transaction.undo or transaction.undoes_draws or transaction.moves):
             return ["try:", *_indent(lines), "except Exception:", f"{_INDENT}return RAISED"]
         return [
             "saved = None",
@@ -489,6 +511,12 @@ class _Writer:
             return [f"if not ({condition}): {leave}"]
         if operation.output is None:
             return [call]
+        if operation.kind is OperationKind.FORM:
+            lines = [
+                f"form = {call}",
+                f"if not ({_form_test(operation.output, operation.expected)}): {leave}",
+            ]
+            return [*lines, f"{_pattern(operation.output)} = form"]
         lines = [f"{_pattern(operation.output)} = {call}"]
         if operation.kind is OperationKind.SHAPE:
             for ref, shape in _shape_pairs(operation.output, operation.expected):
@@ -528,7 +556,7 @@ class _Writer:
         if len(numbers) == 1 and all(p == slice(None) for p in parts if type(p) is not int):
             select = self._target(torch.Tensor.select)
             return f"{select}({self._value(owner)}, {numbers[0]}, {parts[numbers[0]]})"
-        if refs_in(index) or any(isinstance(part, Source) for part in parts):
+        if refs_in(index) or not all(map(_is_fixed, parts)):
             return f"{self._value(owner)}[{self._value(index)}]"
         return f"{self._value(owner)}[{self.names.constant(index)}]"
 
@@ -610,6 +638,13 @@ def _sources_in(value: object) -> list[Source]:
     return []
 
 
+def _guard_of(checked: Sequence[tuple[torch.Tensor, Input]]) -> Callable[..., bool]:
+    """Torch's own check that tensors look like the recorded ones, but for sizes that vary."""
+    varying = [item.varying for _, item in checked]
+    strides = [item.order or () for _, item in checked]
+    return tensor_guard([example for example, _ in checked], varying, strides)
+
+
 def _observation(refs: Sequence[Ref], more: str = "") -> str:
     shown = ", ".join(f"{ref.index}: v{ref.index}" for ref in dict.fromkeys(refs))
     return f"observe({{{shown}}}{more})"
@@ -621,11 +656,16 @@ def _made_or_read(operation: Operation) -> set[int]:
 
 
 def _last_uses(
-    operations: Sequence[Operation], needed: set[int], moved: Mapping[int, int]
+    operations: Sequence[Operation],
+    needed: set[int],
+    moved: Mapping[int, int],
+    left_out: frozenset[int],
 ) -> dict[int, int]:
     """Position of the last operation that touches a value; values to return are left out."""
     last: dict[int, int] = {}
     for position, operation in enumerate(operations):
+        if position in left_out:
+            continue
         for value in _made_or_read(operation):
             if value not in needed:
                 last[value] = moved.get(position, position)
@@ -638,6 +678,36 @@ def _pattern(output: object) -> str:
     if isinstance(output, tuple):
         return f"({', '.join(map(_pattern, output))}{',' if len(output) == 1 else ''})"
     return "_"
+
+
+def _unused_sizes(operations: Sequence[Operation], needed: set[int]) -> frozenset[int]:
+    """Positions that ask for a size which nobody uses: `x.shape` gives all of them."""
+    used = needed.union(r.index for o in operations for r in refs_in((o.args, o.kwargs)))
+    asked = [
+        (position, o.output.index)
+        for position, o in enumerate(operations)
+        if o.target is torch.Tensor.size and isinstance(o.output, Ref)
+    ]
+    return frozenset(position for position, index in asked if index not in used)
+
+
+def _form_test(output: object, expected: Any) -> str:
+    """See `Operation.expected` of a `FORM`."""
+    count, rank, *given = expected
+    tests = [f"len(form) == {count}"] if count is not None else []
+    tests += [f"form.ndim == {rank}"] if rank is not None else []
+    if isinstance(output, tuple):
+        places = [(f"form[{index}]", ref) for index, ref in enumerate(output)]
+    else:
+        places = [("form", output)]
+    tests += [f"{place} is v{ref.index}" for place, ref in places if ref in given]
+    return " and ".join(tests)
+
+
+def _is_fixed(index: object) -> bool:
+    """Whether part of an index is the same at each replay."""
+    parts = (index.start, index.stop, index.step) if isinstance(index, slice) else (index,)
+    return not any(isinstance(part, Source) for part in parts)
 
 
 def _shape_pairs(output: object, shapes: Any) -> list[tuple[Ref, tuple[int, ...]]]:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 import torch
 
+from janus_lite.record.iterators import peek, sequence_of
 from janus_lite.record.source import (
     Answer,
     Argument,
@@ -21,8 +22,11 @@ from janus_lite.record.source import (
     Keyword,
     Pinned,
     Referent,
+    Sequence,
+    Size,
     Source,
     Step,
+    Upcoming,
 )
 from janus_lite.record.trace import Read, ReadKind
 
@@ -45,6 +49,8 @@ class Names:
             "dict_get": dict.get,
             "is_empty": is_empty,
             "typed": typed,
+            "peek": peek,
+            "sequence_of": sequence_of,
         }
         self._constants: dict[int, str] = {}
 
@@ -87,6 +93,11 @@ class Loader:
             self._keep.append(source)
         return found
 
+    def bind(self, source: Source, name: str) -> None:
+        """From here on the value of `source` is found under `name`."""
+        self._locals[id(source)] = name
+        self._keep.append(source)
+
     def _expression(self, source: Source) -> str:
         match source:
             case Pinned():
@@ -99,6 +110,10 @@ class Loader:
                 return self._entry(source)
             case Computed():
                 return self._computed(source)
+            case Upcoming():
+                return f"peek({self.load(source.owner)}, {source.ahead})"
+            case Sequence():
+                return f"sequence_of({self.load(source.owner)})"
             case Step():
                 return f"{self._called(source)}{self._step(source)}"
         raise TypeError(f"no rule to load a {type(source).__name__}")
@@ -129,6 +144,8 @@ class Loader:
                 return ".cell_contents"
             case Field():
                 return f".{source.name}"
+            case Size():
+                return f".size({source.dim})"
             case Referent():
                 return "()"
             case Answer():

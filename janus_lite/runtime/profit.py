@@ -6,7 +6,7 @@ loses the trial is dropped and the function runs imperatively from then on; the 
 medians.
 
 Calls of function regions do not repeat the same work, since each tree is another one: their trial
-is longer, and both the sums and the medians have to speak against the graph.
+is longer, compares sums and forgives more.
 """
 
 from __future__ import annotations
@@ -96,8 +96,7 @@ class Trial:
         replays, runs = self._replays, self._runs
         replay, run = median(replays), median(runs)
         if self._is_region:
-            # One slow call more on either side must not decide: both measures have to agree.
-            is_worth = sum(replays) <= _REGION_WORTH * sum(runs) or replay <= run
+            is_worth = sum(replays) <= _REGION_WORTH * sum(runs)
         else:
             is_worth = replay <= _WORTH * run
         return Verdict(is_worth, replay * 1e6, run * 1e6)

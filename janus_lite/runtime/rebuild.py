@@ -7,6 +7,8 @@ from collections import defaultdict, deque
 from collections.abc import Callable
 from typing import Any
 
+import torch
+
 Maker = Callable[[Any, Any, dict[str, Any], Any], Any]
 
 
@@ -20,6 +22,8 @@ def maker_of(cls: type) -> Maker:
         return _make_mapping
     if issubclass(cls, list | deque):
         return _make_sequence
+    if cls is torch.Size:
+        return _make_from_content
     if cls is slice or cls is types.MethodType:
         return _make_from_parts
     if issubclass(cls, set | frozenset) or hasattr(cls, "n_sequence_fields"):

@@ -46,7 +46,8 @@ def call_lines(
     lines += [*bindings, "del called"]
     if answer.fresh:
         fresh = [f"v{ref.index}" for ref in answer.fresh]
-        match = names.constant(tensor_guard(answer.examples), "answers_match")
+        exact = [()] * len(answer.examples)
+        match = names.constant(tensor_guard(answer.examples, exact, exact), "answers_match")
         answer.examples.clear()
         lines.append(f"if not {match}({', '.join(fresh)}): {leave}")
     return lines

@@ -8,11 +8,13 @@ random states are compared bit for bit. The caller gets the imperative result in
 from __future__ import annotations
 
 import re
+import sys
 from collections import Counter, defaultdict, deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import zip_longest
 from typing import Any
 
+import numpy as np
 import torch
 
 from janus_lite.errors import Code, Reason
@@ -24,7 +26,8 @@ from janus_lite.record.source import Source
 from janus_lite.record.text import Piece, Text
 from janus_lite.record.torch_table import name_of
 from janus_lite.record.trace import Operation, Ref, refs_in
-from janus_lite.runtime.emit import RAISED, Emitted, Leave
+from janus_lite.runtime.checks import Call, value_at
+from janus_lite.runtime.emit import MISS, RAISED, Emitted, Leave
 from janus_lite.runtime.undo import remember, undo
 from janus_lite.torch_internals import set_versions
 
@@ -93,20 +96,26 @@ class Verifier:
     def _verified(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         assert self._emitted.shadow is not None
         generators = tuple(g for o in self._program.operations for g in o.generators)
-        entry = remember((), generators, draws=True)
+        call = Call(args, kwargs)
+        places = {id(s): s for o in self._program.operations for s in o.moves}.values()
         results = _Results(self._program)
+        if self._emitted.check(args, kwargs) is MISS:
+            return MISS
+        moves = tuple(value_at(source, call) for source in places)
+        entry = remember((), generators, moves, draws=True)
         try:
             left = self._emitted.shadow(args, kwargs, results.copies, results.add)
         except Exception:
             left = RAISED  # as the imperative run will do
-        after = remember((), generators, draws=True)
+        after = remember((), generators, moves, draws=True)
         undo(entry)
         if type(left) is Leave:
             return left
         result, program = self._rerun(args, kwargs, results.compare)
         reason = _difference(program, self._program, results.difference)
         reason = reason or results.outside()
-        if reason is None and not _same_random(after, remember((), generators, draws=True)):
+        ending = remember((), generators, moves, draws=True)
+        if reason is None and not _same_random(after, ending):
             reason = Reason(Code.UNEQUAL, "the random generators end in another state")
         if reason is not None:
             self._report(self, reason)
@@ -278,7 +287,9 @@ def _tensors(result: Any) -> list[torch.Tensor]:
 
 def _same_random(one: Any, other: Any) -> bool:
     states = [(s.random.cpu, *s.random.cuda, *(g for _, g in s.generators)) for s in (one, other)]
-    return all(map(torch.equal, *states))
+    with np.printoptions(threshold=sys.maxsize):
+        are_moved_alike = repr(one.moved) == repr(other.moved)
+    return all(map(torch.equal, *states)) and are_moved_alike
 
 
 def _copies(inputs: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:

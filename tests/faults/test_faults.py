@@ -120,7 +120,7 @@ def _under(mode: Faulty, call: Callable[..., Any]) -> Callable[..., Any]:
 def blind_to_modes(monkeypatch: pytest.MonkeyPatch) -> None:
     """Let a replay run although the mode that raises is active, as nothing else would."""
     monkeypatch.setattr(ambient, "modes_are_off", lambda: True)
-    monkeypatch.setattr(emit, "tensor_guard", lambda _: lambda *_: True)
+    monkeypatch.setattr(emit, "tensor_guard", lambda *_: lambda *_: True)
 
 
 @pytest.mark.slow

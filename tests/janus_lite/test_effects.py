@@ -128,13 +128,15 @@ def test_nothing_is_committed_before_the_last_assertion() -> None:
 def test_what_is_written_before_the_commit_point_is_undone() -> None:
     plan = planned([WRITE, DRAW, operation(written=(3, 5)), ASSERT, operation(written=(9,))])
 
-    assert plan == Transaction(commit=4, undo=(Ref(3), Ref(5)), undoes_draws=True, generators=())
+    assert plan == Transaction(
+        commit=4, undo=(Ref(3), Ref(5)), undoes_draws=True, generators=(), moves=()
+    )
 
 
 def test_what_is_written_after_it_is_not() -> None:
     plan = planned([ASSERT, WRITE, DRAW])
 
-    assert plan == Transaction(commit=1, undo=(), undoes_draws=False, generators=())
+    assert plan == Transaction(commit=1, undo=(), undoes_draws=False, generators=(), moves=())
 
 
 def test_an_object_that_changed_after_its_store_is_committed_at_the_end() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import linecache
 import types
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -112,7 +112,15 @@ def test_a_twin_outside_of_a_recording_does_what_the_original_does(name: str) ->
     assert torch.equal(twin(*CALLS[name]), function(*CALLS[name]))
 
 
+def unchanged(*_: str) -> Callable[[Any], Any]:
+    return lambda function: function
+
+
 def test_a_twin_raises_from_the_users_line() -> None:
+    @unchanged()
+    @unchanged(
+        "on more lines",
+    )
     def fails(x: int) -> float:
         y = x - 1
         return 1 / y

@@ -129,7 +129,7 @@ def test_a_planted_leak_in_a_contract_is_caught(monkeypatch: pytest.MonkeyPatch)
     def opaque(x: torch.Tensor) -> torch.Tensor:
         return x * next(map(read_factor, [0]))
 
-    def unchanged(session: object, value: object) -> object:
+    def unchanged(session: object, value: object, **_options: object) -> object:
         return value
 
     as_ours = unchanged.__code__.replace(co_filename=calls.__file__)

@@ -17,20 +17,20 @@ pytestmark = pytest.mark.tiny
 ORDER = {
     "janus_lite": """
         errors config logs torch_internals stances
-        record record.kinds record.source record.scalars record.effects record.trace
-        record.marks
+        record record.kinds record.iterators record.source record.scalars record.effects
+        record.trace record.marks
         record.contracts record.torch_table record.instrument record.audit record.stack record.heap
-        record.tape record.session record.text record.attributes record.outputs record.regions
-        record.host
-        record.containers record.subcalls record.calls record.syntax record.hooks record.recorder
+        record.sizes record.tape record.session record.text record.attributes record.outputs
+        record.regions record.host record.containers record.draws record.training record.subcalls
+        record.calls record.syntax record.hooks record.recorder
         program program.assumptions program.effects program.views program.regions
         program.alike program.states program.cursors program.merged_plans program.merge
         program.generalize
         runtime runtime.fingerprint runtime.ambient runtime.guards runtime.checks
         runtime.heap_check runtime.rebuild runtime.commit runtime.undo runtime.subcalls
-        runtime.blocks runtime.emit runtime.backends
-        runtime.cache runtime.roots runtime.descent runtime.policy runtime.profit runtime.verify
-        report imperative function api
+        runtime.blocks runtime.emit runtime.backends runtime.cache runtime.roots runtime.descent
+        runtime.policy runtime.profit runtime.verify
+        report function api
     """,
     "nimble_lite": """
         errors config torch_internals

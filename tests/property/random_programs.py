@@ -18,6 +18,7 @@ import contextvars
 import functools
 import random
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import nn
@@ -224,6 +225,8 @@ SCALARS = (
     "len({*parts})",
     "sum(part.gain for part in parts)",
     "[part.kind for part in parts].count(1)",
+    "getattr(helper, 'note', 2.0)",
+    "Other.kind",
 )
 OWN_SCALARS = (
     "self.rate",
@@ -282,7 +285,15 @@ OWN_CALLS = (
     "F.layer_norm({0}, (3,), self.gain)",
     "{0} @ self.linear.weight",
 )
-RANDOM = ("torch.rand_like({0}) + {0}", "F.dropout({0}, 0.3)", "{0} + torch.randn(3)")
+RANDOM = (
+    "torch.rand_like({0}) + {0}",
+    "F.dropout({0}, 0.3)",
+    "{0} + torch.randn(3)",
+    "{0} * random.random()",
+    "{0} + random.choice([1.0, 2.0, 3.0])",
+    "{0} * np.random.uniform(1, 2)",
+    "{0} + torch.from_numpy(np.random.rand(3)).to({0}.dtype)",
+)
 CONDITIONS = (
     "flag",
     "LEVEL > 1",
@@ -345,7 +356,12 @@ RARE_CONDITIONS = (
     "not torch.is_grad_enabled()",
     "True",
 )
-DATA_CONDITIONS = ("x.sum() > 0", "bool((x > 5).any())", "x.abs().max().item() > 1.0")
+DATA_CONDITIONS = (
+    "x.sum() > 0",
+    "bool((x > 5).any())",
+    "x.abs().max().item() > 1.0",
+    "random.random() < 0.7",
+)
 STORES = (
     'NAMES["c"] = {1}',
     "LOG.append({1})",
@@ -361,6 +377,10 @@ STORES = (
     "PART.items = [{1}, 2.0]",
     "STEPS[:] = [{1}, 2.0]",
     "COUNT += 1",
+    "Part.kind = {1}",
+    "Part.kind += 1",
+    "Other.kind = {1}",
+    "helper.note = {1}",
     "for part in parts[:1]: part.gain = {1}",
     "x = counter(x)",
 )
@@ -403,7 +423,7 @@ OWN_WRITES = (
 )
 IMPERATIVE = (
     'print("at", LEVEL)',
-    "SCALE_ = random.random(); x = x * SCALE_",
+    "SCALE_ = random.random(); x = x * SCALE_; seen = SCALE_ > 2",
     "print(x.shape)",
     "y = x.tolist()",
 )

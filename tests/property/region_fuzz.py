@@ -100,10 +100,23 @@ def _only_one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def run_all(chosen: Iterable[RegionProgram], workers: int) -> Iterator[Verdict]:
-    """Run programs in processes of their own, in order."""
-    with ProcessPoolExecutor(workers, get_context("spawn"), _only_one_thread) as pool:
-        yield from pool.map(_run, chosen, chunksize=4)
+def run_all(
+    chosen: Iterable[RegionProgram], workers: int, *, drops_unprofitable: bool = False
+) -> Iterator[Verdict]:
+    """Run programs in processes of their own, in order.
+
+    Args:
+        chosen: the programs.
+        workers: how many processes.
+        drops_unprofitable: graphs that are not quicker than the program go, as they do for users.
+            Otherwise they stay, so that more calls are replayed and compared.
+    """
+    os.environ["JANUS_LITE_PROFIT"] = str(int(drops_unprofitable))
+    try:
+        with ProcessPoolExecutor(workers, get_context("spawn"), _only_one_thread) as pool:
+            yield from pool.map(_run, chosen, chunksize=4)
+    finally:
+        del os.environ["JANUS_LITE_PROFIT"]
 
 
 def _shrunk(verdict: Verdict) -> Verdict:
@@ -130,6 +143,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--large", action="store_true", help="with --seed: the large one")
     parser.add_argument("--shrink", action="store_true", help="make what differs smaller first")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1)
+    parser.add_argument("--profit", action="store_true", help="drop graphs that do not pay")
     options = parser.parse_args(arguments)
     torch.set_num_threads(1)
     seeds = range(options.first, options.first + options.programs)
@@ -137,7 +151,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.seed is not None:
         chosen = iter((make(options.seed, is_large=options.large),))
     verdicts = []
-    for verdict in run_all(chosen, options.workers):
+    for verdict in run_all(chosen, options.workers, drops_unprofitable=options.profit):
         verdicts.append(verdict)
         if verdict.difference is not None or verdict.is_silent:
             _say(describe(_shrunk(verdict) if options.shrink else verdict))

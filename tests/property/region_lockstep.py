@@ -27,6 +27,8 @@ from tests.property.region_programs import RegionProgram
 CALLS = 80
 # Of processor time, for all calls of a program together. None takes a tenth of it.
 LIMIT_S = 60.0
+# A new graph may be tried against so many imperative calls, which needs no reason.
+TRIAL_CALLS = 8
 
 Speculate = Callable[[Any], Any]
 
@@ -56,8 +58,9 @@ class Verdict:
     @property
     def is_silent(self) -> bool:
         """Whether calls stayed imperative, for other reasons than errors, without one code."""
-        imperative = self.stats.calls - self.stats.hits - self.stats.converted - self.raised
-        return imperative > 0 and not self.codes
+        stats = self.stats
+        imperative = stats.calls - stats.hits - stats.converted - self.raised
+        return imperative > TRIAL_CALLS * stats.converted and not self.codes
 
 
 class Twin:

@@ -180,7 +180,9 @@ def compile_like(node: FunctionNode, code: CodeType, imported: tuple[str, ...] =
         statement = ast.Expr(node)
     else:
         statement = node
-        node.decorator_list = []
+        # The table of lines counts from the first decorator; what stands there is never run.
+        first = ast.Constant(None, lineno=code.co_firstlineno, col_offset=0)
+        node.decorator_list = [first] if node.decorator_list else []
         node.returns = None
         if hasattr(node, "type_params"):
             node.type_params = []

@@ -548,11 +548,13 @@ class Rewriter:
             for h in node.handlers
         ]
         enter, leave = ast.Expr(_hook("enter_try")), ast.Expr(_hook("leave_try"))
-        guarded = ast.Try(
-            self.body(node.body), handlers, self.body(node.orelse), self.body(node.finalbody)
-        )
-        # Also without a handler: what `finally` does, an error in the body must not skip.
-        return [enter, ast.Try([_locate(guarded, node)], [], [], [leave])]
+        guarded = self.body(node.body)
+        if handlers:
+            inner = ast.Try(guarded, handlers, self.body(node.orelse), [])
+            guarded = [_locate(inner, node)]
+        # Also without a handler: what `finally` does, an error in the body must not skip. What
+        # stands in `finally` itself, an error may leave as anywhere else.
+        return [enter, ast.Try(guarded, [], [], [leave, *self.body(node.finalbody)])]
 
     def _raise(self, node: ast.Raise) -> list[ast.stmt]:
         parts = (node.exc, node.cause)

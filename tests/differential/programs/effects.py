@@ -868,7 +868,7 @@ def slot_stored():
     return World(call=call, state={"slotted": slotted})
 
 
-@program(code="JL0301")
+@program(hits=5)
 def set_element_popped():
     names = set()
 
@@ -1013,6 +1013,40 @@ def closure_variable_in_a_generator():
         return y
 
     return World(call=call)
+
+
+@program(hits=5)
+def text_shown_in_finally():
+    def call(x):
+        try:
+            y = x.sum()
+        finally:
+            print("sum of", x.shape)
+            LOG.warning("leaving %s", x.mean())
+        return y
+
+    return World(call=call)
+
+
+@program(hits=5)
+def returned_from_finally():
+    seen = []
+
+    def call(x):
+        for _ in range(2):
+            try:
+                y = x * 2
+                continue
+            finally:
+                seen.append(1)
+                print("turn")
+        try:
+            return y
+        finally:
+            print("end", y.sum())
+            seen.append(y)
+
+    return World(call=call, state={"seen": seen})
 
 
 @program(hits=4)

@@ -8,8 +8,10 @@ index, and a decision falls the other way where `flags` are negative.
 from __future__ import annotations
 
 import logging
+import random
 import warnings
 
+import numpy as np
 import torch
 from tests.differential.kit import World, fresh_tensor, program
 from torch import nn
@@ -89,6 +91,31 @@ def text():
         return x * 2
 
     return World(call=call)
+
+
+@burning
+def draws_of_the_host():
+    rng, notes = np.random.default_rng(3), Notes(last=None, state=None)
+
+    def call(x, fuse, flags):
+        y = x * random.random()
+        burn(fuse, 0)
+        notes.last = rng.normal()
+        burn(fuse, 1)
+        y = y + np.random.rand()
+        if flags[0] < 0:
+            y = y - 1
+        burn(fuse, 2)
+        Notes.count = random.randint(0, 9)
+        y = y + torch.from_numpy(rng.random(3))
+        burn(fuse, 3)
+        print("drew", notes.last, y.sum())
+        return y, random.random()
+
+    def after(_):
+        notes.state = str(rng.bit_generator.state)
+
+    return World(call=call, between=after, state={"notes": notes})
 
 
 @burning

@@ -302,6 +302,42 @@ def decision_on_data():
     return World(call=call, state={"keeper": keeper})
 
 
+def train_step():
+    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4), nn.ReLU(), nn.Linear(4, 2))
+    opt = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9)
+    keeper = Keeper()
+
+    def call(x):
+        keeper.first = "begun"
+        opt.zero_grad()
+        loss = model(x).square().mean()
+        keeper.second = loss.detach()
+        loss.backward()
+        keeper.first = "backward"
+        nn.utils.clip_grad_norm_(model.parameters(), 0.1)
+        opt.step()
+        keeper.first = "done"
+        return loss
+
+    return World(call=call, state={"keeper": keeper, "model": model, "opt": opt})
+
+
+def train_step_of_adam_after_a_decision():
+    model = nn.Linear(3, 2)
+    opt = torch.optim.AdamW(model.parameters(), 0.01)
+
+    def call(x):
+        opt.zero_grad()
+        loss = model(x).square().mean()
+        if loss > -1:
+            loss = loss * 2
+        loss.backward()
+        opt.step()
+        return loss.item()
+
+    return World(call=call, state={"model": model, "opt": opt})
+
+
 def context_changes_the_mode():
     linear = nn.Linear(3, 3)
 

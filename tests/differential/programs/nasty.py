@@ -392,7 +392,7 @@ def generator_with_finally():
     return World(call=call)
 
 
-@program(code="JL0303")
+@program(hits=4)
 def outside_iterator():
     stream = iter(range(100))
     return World(call=lambda x: x * next(stream))
@@ -422,7 +422,7 @@ def itertools_inside():
     return World(call=call)
 
 
-@program(code="JL0303")
+@program(hits=4)
 def infinite_count_outside():
     counter = itertools.count()
     return World(call=lambda x: x + next(counter))
@@ -731,7 +731,7 @@ def default_dict_filled():
     return World(call=call, state={"table": table})
 
 
-@program(code="JL0301")
+@program(hits=4)
 def class_attribute_written():
     class Shared:
         n = 0
@@ -744,7 +744,7 @@ def class_attribute_written():
     return World(call=shared, state={"shared": shared})
 
 
-@program(code="JL0301")
+@program(hits=4)
 def attribute_of_a_function():
     def call(x):
         call.n += 1
@@ -1128,17 +1128,17 @@ def clock():
     return World(call=call)
 
 
-@program(code="JL0201")
+@program(hits=5)
 def python_random():
     return World(call=lambda x: x * random.random())
 
 
-@program(code="JL0201")
+@program(hits=5)
 def random_choice():
     return World(call=lambda x: x * random.choice([1, 2, 3]))
 
 
-@program(code="JL0201")
+@program(hits=5)
 def numpy_random():
     return World(call=lambda x: x * float(np.random.rand()))
 
@@ -2346,7 +2346,7 @@ def signature_inspected():
 # -------------------------------------------------------------------------------- autograd
 
 
-@program(code="JL0201")
+@program(hits=5)
 def backward_inside():
     weight = torch.ones(3, requires_grad=True)
 
@@ -2358,7 +2358,7 @@ def backward_inside():
     return World(call=call, state={"weight": weight})
 
 
-@program(code="JL0201")
+@program(hits=5)
 def autograd_grad_inside():
     weight = torch.ones(3, requires_grad=True)
 
@@ -2369,7 +2369,7 @@ def autograd_grad_inside():
     return World(call=call, state={"weight": weight})
 
 
-@program(code="JL0201")
+@program(hits=5)
 def double_backward_inside():
     weight = torch.ones(3, requires_grad=True)
 
@@ -2443,12 +2443,12 @@ def functional_call():
     return World(call=lambda x: torch.func.functional_call(model, weights, (x,)))
 
 
-@program(code="JL0301")
+@program(code="JL0201")
 def vmap():
     return World(call=lambda x: torch.vmap(lambda row: row * 2)(x))
 
 
-@program(code="JL0301")
+@program(code="JL0201")
 def functional_grad():
     return World(call=lambda x: torch.func.grad(lambda y: y.pow(2).sum())(x))
 

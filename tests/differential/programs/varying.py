@@ -5,7 +5,10 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
+import itertools
 import math
+import operator
 
 import torch
 import torch.nn.functional as F
@@ -639,3 +642,162 @@ def sizes_after_a_decision(state, x):
         x = x + x.size(0)
     total = x.sum().item()
     return x * x.size(-1) * x.dim() + x.numel() + total * len(x)
+
+
+# ------------------------------------------------------------------- numbers that C code looks at
+
+
+@varies(hits=0)
+def looked_up_in_tuples(state, x):
+    return x * (1, state.n, 3, 7).index(7), (1, state.n, 3).count(3), 3 in (state.n, 4)
+
+
+@varies(hits=0)
+def looked_up_in_lists(state, x):
+    return x * [state.n, 5].index(5), [state.n, 5].count(5), 3 in [state.n, 4]
+
+
+@varies(hits=0)
+def looked_up_in_a_deque(state, x):
+    return x, 3 in collections.deque([state.n, 4]), collections.deque([4, state.n, 3]).index(3)
+
+
+@varies(hits=0)
+def summed_by_a_generator(state, x):
+    return x * sum(i + state.n for i in range(2)), any(state.n - 5 for _ in range(2))
+
+
+@varies(hits=0)
+def chosen_by_a_generator(state, x):
+    return max(i * (state.n - 3) for i in range(2)), min(state.n - i for i in range(3)), x
+
+
+@varies(hits=0)
+def sorted_by_a_key(state, x):
+    first = sorted([1, 2, 3], key=lambda i: abs(state.n - 5) * -i)[0]
+    return x * first, max([1, 2, 3], key=lambda i: (state.n - 4) * i)
+
+
+@varies(hits=0)
+def filtered(state, x):
+    return x * len(list(filter(lambda i: state.n - i, [1, 2, 3])))
+
+
+@varies(hits=0)
+def sorted_in_place(state, x):
+    numbers = [state.n, 5]
+    numbers.sort()
+    return x * numbers[0], numbers
+
+
+@varies(hits=0)
+def removed_from_a_list(state, x):
+    numbers = [4, state.n, 5]
+    numbers.remove(5)
+    return x, numbers
+
+
+@varies(hits=0)
+def summed_by_a_view(state, x):
+    return x * sum({"a": state.n}.values()), sorted({"a": state.n, "b": 3}.values())
+
+
+@varies(hits=0)
+def held_by_a_set(state, x):
+    return {state.n, 3}, x
+
+
+@varies()
+def handed_on_by_c_code(state, x):
+    pairs = list(zip([state.n, 1], (2, state.n), strict=True))
+    return (
+        x * pairs[0][0],
+        pairs,
+        tuple(reversed((state.n, 1))),
+        list(map(lambda i: i + 1, [state.n])),
+    )
+
+
+# ------------------------------------------- C code that computes with what an iterator gives it
+
+
+@varies(hits=0)
+def summed_by_c_code(state, x):
+    return x * sum(v for v in (state.n, 1)), math.fsum(v for v in (state.n, 2))
+
+
+@varies(hits=0)
+def compared_by_c_code(state, x):
+    values = (state.n, 3, 2)
+    largest, ordered = max(v for v in values), sorted(v for v in values)
+    return x * largest, ordered, any(v == 3 for v in values), all(v for v in values)
+
+
+@varies(hits=0)
+def folded_by_c_code(state, x):
+    total = functools.reduce(operator.add, (v for v in (state.n, 2)))
+    return (
+        x * total,
+        list(map(abs, (v for v in (state.n, -2)))),
+        list(itertools.accumulate(v for v in (state.n, 2))),
+    )
+
+
+@varies(hits=0)
+def grouped_by_c_code(state, x):
+    groups = [key for key, _ in itertools.groupby((state.n, 3))]
+    return x, groups, list(filter(None, (v for v in (state.n - 3, 3))))
+
+
+@varies(hits=0)
+def searched_by_c_code(state, x):
+    values = [3, state.n]
+    return x * (5 in values), values.count(3), (state.n, 4).index(4), sorted(values)
+
+
+@varies(hits=0)
+def sorted_in_place_by_c_code(state, x):
+    values = [3, state.n]
+    values.sort()
+    return x * values[0], values
+
+
+@varies(hits=0)
+def numbers_of_an_object_that_iterates(state, x):
+    return x * sum(Pairs(state))
+
+
+class Pairs:
+    def __init__(self, state):
+        self.state = state
+
+    def __iter__(self):
+        yield self.state.n
+        yield self.state.n * 2
+
+
+@varies(hits=0)
+def keys_compared_by_c_code(state, x):
+    values = [2, 5, 9]
+    values.sort(key=lambda v: (v - state.n) ** 2)
+    nearest = min([2, 5, 9], key=lambda v: abs(v - state.n))
+    return x * nearest, values, list(filter(lambda v: v - state.n, [1, 2, 3]))
+
+
+@program(hits=0)
+def element_of_a_tuple_taken_by_its_method():
+    return World(
+        call=lambda x, pair: x * pair.__getitem__(0) + pair.count(2),
+        inputs=lambda step: (torch.ones(3), (step % 3, 2)),
+    )
+
+
+@program(hits=0)
+def text_of_a_class_of_its_own():
+    class Tag(str):
+        __slots__ = ()
+
+    return World(
+        call=lambda x, tag: x * len(tag.upper()) + tag.count("a"),
+        inputs=lambda step: (torch.ones(3), Tag("a" * (step % 4))),
+    )

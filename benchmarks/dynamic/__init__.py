@@ -1,0 +1,1 @@
+"""What becomes of each construct of dynamic Python: small programs, ours beside torch.compile."""

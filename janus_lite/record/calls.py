@@ -594,11 +594,12 @@ def _call_value_method(
     session: Session, method: Any, bound: Any, args: Arguments, kwargs: Keywords
 ) -> Any:
     """A C method of something that never changes, or that the run has made."""
-    if session.numbers and is_a(bound, tuple):
-        if method.__name__ == "numel" and _are_varying_sizes(session, bound):
+    if is_a(bound, tuple):
+        if session.numbers and method.__name__ == "numel" and _are_varying_sizes(session, bound):
             return _product(session, bound)
+        session.heap.snapshot(bound)  # C code looks at the elements
         session.heap.fix_numbers(bound)
-    elif not is_a(bound, tuple) and _is_unread(session, bound):
+    elif _is_unread(session, bound):
         return _unknown(session, method, args, kwargs)
     return _call_leaf(session, method, Contract.PURE, args, kwargs)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -17,9 +18,12 @@ pytestmark = pytest.mark.slow
 
 
 def command(*arguments: str) -> subprocess.CompletedProcess[str]:
+    # pytest-benchmark measures nothing in what it takes for a worker of a distributed test run.
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("PYTEST_XDIST")}
     return subprocess.run(
         [sys.executable, *arguments],
         cwd=REPOSITORY,
+        env=environment,
         capture_output=True,
         text=True,
         timeout=240,

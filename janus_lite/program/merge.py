@@ -84,6 +84,7 @@ class _Builder:
         self._inputs: dict[object, Input] = {}
         self._traces = traces
         self._cuts: list[Variables] = []
+        self._loops: list[Exits] = []
         self._next = 0
 
     def build(self) -> Merged:
@@ -313,12 +314,15 @@ class _Builder:
         if self._attempts < 0:
             return None
         before = [(len(v.paths), len(v.gotos)) for v in self._cuts]
+        ways = [len(exits.ways) for exits in self._loops]
         count = len(self._operations)
         try:
             return build()
         except Unmergeable as error:
             _log.debug("not joined: %s", error)
-            del self._cuts[len(before) :], self._operations[count:]
+            del self._cuts[len(before) :], self._loops[len(ways) :], self._operations[count:]
+            for exits, number in zip(self._loops, ways, strict=True):
+                del exits.ways[number:]
             for variables, (paths, gotos) in zip(self._cuts, before, strict=True):
                 variables.truncate(paths, gotos)
             return None
@@ -421,6 +425,7 @@ class _Builder:
         head = self._cut(label)
         joined = self._cut(label) if are_exits_joined else None
         exits = Exits(label, [])
+        self._loops.append(exits)
         entering = [c.copy() for c in cursors]
         start = Goto(head.cut)
         head.gotos.append((start, entering))

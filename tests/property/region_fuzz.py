@@ -34,8 +34,10 @@ class Summary:
 
     @property
     def wrong(self) -> tuple[Verdict, ...]:
-        """Those that were not as in eager, or silent."""
-        return tuple(v for v in self.verdicts if v.difference is not None or v.is_silent)
+        """Those that were not as in eager, silent, or in a replay raised what eager does not."""
+        return tuple(
+            v for v in self.verdicts if v.difference is not None or v.is_silent or v.own_errors
+        )
 
     @property
     def hits(self) -> float:

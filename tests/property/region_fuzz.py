@@ -35,9 +35,7 @@ class Summary:
     @property
     def wrong(self) -> tuple[Verdict, ...]:
         """Those that were not as in eager, silent, or in a replay raised what eager does not."""
-        return tuple(
-            v for v in self.verdicts if v.difference is not None or v.is_silent or v.own_errors
-        )
+        return tuple(v for v in self.verdicts if v.is_wrong)
 
     @property
     def hits(self) -> float:
@@ -89,7 +87,8 @@ def programs(seeds: Iterable[int], *, large_every: int = LARGE_EVERY) -> Iterato
 def describe(verdict: Verdict) -> str:
     """A failing program, for a person."""
     program = verdict.program
-    what = verdict.difference or "stayed imperative without a reason"
+    alone = "raised in a replay what eager does not" if verdict.own_errors else None
+    what = verdict.difference or alone or "stayed imperative without a reason"
     size = " --large" if program.is_large else ""
     again = f"python -m tests.property.region_fuzz --seed {program.seed}{size}"
     return f"{'-' * 100}\n{again}\n{what}\n{verdict.stats}, {verdict.codes}\n{program.text}"
@@ -157,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     verdicts = []
     for verdict in run_all(chosen, options.workers, drops_unprofitable=options.profit):
         verdicts.append(verdict)
-        if verdict.difference is not None or verdict.is_silent:
+        if verdict.is_wrong:
             _say(describe(_shrunk(verdict) if options.shrink else verdict))
         elif options.seed is not None:
             _say(verdict.program.text)

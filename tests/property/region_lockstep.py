@@ -69,6 +69,11 @@ class Verdict:
         imperative = stats.calls - stats.hits - stats.converted - self.raised
         return imperative > TRIAL_CALLS * stats.converted and not self.codes
 
+    @property
+    def is_wrong(self) -> bool:
+        """Whether it was not as in eager, was silent, or raised in a replay what eager does not."""
+        return self.difference is not None or self.is_silent or bool(self.own_errors)
+
 
 class Twin:
     """One of the two copies of a program."""

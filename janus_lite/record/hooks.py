@@ -205,7 +205,10 @@ class Hooks:
     def branch(line: int, since: int, *, outcome: bool) -> bool:
         """The test of an `if`; operations from `since` on belong to it."""
         session = current()
-        if session is not None and since != len(session.tape.operations):
+        if session is None:
+            return outcome
+        # Where nothing was asked of the graph, an earlier `if` that was left early is forgotten.
+        if session.regions.branches or since != len(session.tape.operations):
             regions.branch(session, sys._getframe(1), line, since)
         return outcome
 

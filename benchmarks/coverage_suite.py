@@ -6,7 +6,6 @@ table `docs/coverage.md` made from it. Both are committed; neither is edited by 
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +16,7 @@ from benchmarks.architectures import ARCHITECTURES, Architecture
 from benchmarks.coverage import FAILURES, CoverageRow, Outcome, blank_row, examine
 from benchmarks.environment import Environment
 from benchmarks.isolation import IsolatedWorker
+from benchmarks.table_file import write_table
 
 # No architecture of the list needs a tenth of it; one that does is a finding.
 TIME_LIMIT_S = 60.0
@@ -61,13 +61,7 @@ def summary(rows: Sequence[CoverageRow]) -> str:
 
 def write_json(rows: Sequence[CoverageRow], environment: Environment, path: Path) -> None:
     """Write the rows and where they were found."""
-    data = {
-        "environment": environment.as_dict(),
-        "summary": summary(rows),
-        "rows": [dataclasses.asdict(row) for row in rows],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    write_table(rows, summary(rows), environment, path)
 
 
 def read_json(path: Path) -> tuple[dict[str, Any], list[CoverageRow]]:

@@ -6,7 +6,6 @@ Enters: names of programs. Leaves: `dynamic.json` under the results of the devic
 
 from __future__ import annotations
 
-import dataclasses
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
@@ -17,6 +16,7 @@ from benchmarks.dynamic.examine import DynamicRow, Question, Side, examine
 from benchmarks.dynamic.world import constructs
 from benchmarks.environment import Environment
 from benchmarks.isolation import IsolatedWorker
+from benchmarks.table_file import write_table
 
 # No program needs a tenth of it on a machine of its own.
 TIME_LIMIT_S = 120.0
@@ -99,13 +99,7 @@ def summary(rows: Sequence[DynamicRow]) -> str:
 
 def write_json(rows: Sequence[DynamicRow], environment: Environment, path: Path) -> None:
     """Write the rows and where they were found."""
-    data = {
-        "environment": environment.as_dict(),
-        "summary": summary(rows),
-        "rows": [dataclasses.asdict(row) for row in rows],
-    }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    write_table(rows, summary(rows), environment, path)
 
 
 def read_json(path: Path) -> tuple[dict[str, Any], list[DynamicRow]]:

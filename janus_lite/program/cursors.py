@@ -44,11 +44,17 @@ class Variables:
         self.gotos: list[tuple[Goto, list[Cursor]]] = []
         self.is_built = False  # whoever goes to the cut has passed it
 
-    def truncate(self, paths: int, gotos: int) -> None:
-        """Forget later paths and later ways to the cut."""
-        del self.paths[paths:], self.cut.variables[paths:], self.gotos[gotos:]
-        for goto, _ in self.gotos:
-            del goto.values[paths:], goto.checks[paths:]
+    def extent(self) -> tuple[int, list[int]]:
+        """How far it is built: its paths, and for each way what that way already brings along."""
+        return len(self.paths), [len(goto.values) for goto, _ in self.gotos]
+
+    def truncate(self, extent: tuple[int, list[int]]) -> None:
+        """Forget what is later than that."""
+        paths, brought = extent
+        del self.paths[paths:], self.cut.variables[paths:], self.gotos[len(brought) :]
+        # A way may have been told of an earlier path since, in terms of later ones.
+        for (goto, _), count in zip(self.gotos, brought, strict=True):
+            del goto.values[count:], goto.checks[count:]
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -313,7 +313,7 @@ class _Builder:
         self._attempts -= 1
         if self._attempts < 0:
             return None
-        before = [(len(v.paths), len(v.gotos)) for v in self._cuts]
+        before = [v.extent() for v in self._cuts]
         ways = [len(exits.ways) for exits in self._loops]
         count = len(self._operations)
         try:
@@ -323,8 +323,8 @@ class _Builder:
             del self._cuts[len(before) :], self._loops[len(ways) :], self._operations[count:]
             for exits, number in zip(self._loops, ways, strict=True):
                 del exits.ways[number:]
-            for variables, (paths, gotos) in zip(self._cuts, before, strict=True):
-                variables.truncate(paths, gotos)
+            for variables, extent in zip(self._cuts, before, strict=True):
+                variables.truncate(extent)
             return None
 
     def _joined(

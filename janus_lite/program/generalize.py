@@ -12,6 +12,7 @@ from janus_lite.program.assumptions import AssumptionSet, assume, distinct
 from janus_lite.program.effects import Transaction, plan_transaction
 from janus_lite.program.merge import merge
 from janus_lite.program.regions import Block, operations_of
+from janus_lite.program.wellformed import require_wellformed
 from janus_lite.record.effects import Effect
 from janus_lite.record.outputs import Built, Constant
 from janus_lite.record.source import Source
@@ -111,6 +112,7 @@ def generalize_together(
 
     Raises:
         Unmergeable: the traces need programs of their own.
+        MalformedError: merging failed by a fault of ours.
     """
     for trace in traces:
         planned = plan_transaction(trace.operations, trace.effects, is_last=True)
@@ -121,6 +123,7 @@ def generalize_together(
         if any(o.kind is OperationKind.CALL for o in trace.operations):
             raise Unmergeable("enters function regions")
     merged = merge(traces)
+    require_wellformed(merged.block, (item.ref for item in merged.inputs))
     operations = tuple(operations_of(merged.block))
     written = dict.fromkeys(ref for o in operations for ref in o.written)
     draws = any(o.draws for o in operations)

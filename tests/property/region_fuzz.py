@@ -34,7 +34,7 @@ class Summary:
 
     @property
     def wrong(self) -> tuple[Verdict, ...]:
-        """Those that were not as in eager, silent, or in a replay raised what eager does not."""
+        """Those that were not as in eager, silent, or showed an error of ours."""
         return tuple(v for v in self.verdicts if v.is_wrong)
 
     @property
@@ -87,8 +87,11 @@ def programs(seeds: Iterable[int], *, large_every: int = LARGE_EVERY) -> Iterato
 def describe(verdict: Verdict) -> str:
     """A failing program, for a person."""
     program = verdict.program
-    alone = "raised in a replay what eager does not" if verdict.own_errors else None
-    what = verdict.difference or alone or "stayed imperative without a reason"
+    what = verdict.difference or "stayed imperative without a reason"
+    if verdict.difference is None and verdict.own_errors:
+        what = "raised in a replay what eager does not"
+    elif verdict.difference is None and verdict.has_failed:
+        what = "met an error of ours, see the codes"
     size = " --large" if program.is_large else ""
     again = f"python -m tests.property.region_fuzz --seed {program.seed}{size}"
     return f"{'-' * 100}\n{again}\n{what}\n{verdict.stats}, {verdict.codes}\n{program.text}"

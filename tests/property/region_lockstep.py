@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 import janus_lite
+from janus_lite.errors import Code
 from janus_lite.function import SpeculativeFunction
 from tests.differential.harness import load
 from tests.differential.snapshot import Snapshot
@@ -70,9 +71,16 @@ class Verdict:
         return imperative > TRIAL_CALLS * stats.converted and not self.codes
 
     @property
+    def has_failed(self) -> bool:
+        """Whether a fault of ours was met, which cost no more than a graph."""
+        return Code.INTERNAL.value in self.codes
+
+    @property
     def is_wrong(self) -> bool:
-        """Whether it was not as in eager, was silent, or raised in a replay what eager does not."""
-        return self.difference is not None or self.is_silent or bool(self.own_errors)
+        """Whether it was not as in eager, was silent, or an error of ours showed."""
+        return bool(
+            self.difference is not None or self.is_silent or self.own_errors or self.has_failed
+        )
 
 
 class Twin:

@@ -19,10 +19,7 @@ from janus_lite.record.trace import Operation, refs_in
 def _steps(x: torch.Tensor) -> torch.Tensor:
     h = x * 0.5
     while h.sum() < 8:
-        if h[0] > 1:
-            h = h * 1.5
-        else:
-            h = h + 0.25
+        h = h * 1.5 if h[0] > 1 else h + 0.25
         if h[1] > 3:
             break
     return torch.tanh(h) + x
@@ -31,10 +28,11 @@ def _steps(x: torch.Tensor) -> torch.Tensor:
 @pytest.fixture(scope="module")
 def program() -> Program:
     """One program with a branch that meets again inside a loop with two ways out."""
-    steps = janus_lite.speculate(_steps)
+    steps: Any = janus_lite.speculate(_steps)
     for x in torch.rand(20, 3, generator=torch.Generator().manual_seed(0)):
         steps(x * 4)
-    return steps.conversions[0].program
+    found: Program = steps.conversions[0].program
+    return found
 
 
 def _damaged(block: Block) -> Iterator[Block]:

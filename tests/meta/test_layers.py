@@ -25,7 +25,7 @@ ORDER = {
         record.calls record.syntax record.hooks record.recorder
         program program.assumptions program.effects program.views program.regions
         program.alike program.states program.cursors program.merged_plans program.merge
-        program.generalize
+        program.wellformed program.generalize
         runtime runtime.fingerprint runtime.ambient runtime.guards runtime.checks
         runtime.heap_check runtime.rebuild runtime.commit runtime.undo runtime.subcalls
         runtime.blocks runtime.emit runtime.backends runtime.cache runtime.together runtime.roots

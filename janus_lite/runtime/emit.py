@@ -71,6 +71,8 @@ RAISED = Leave(has_raised=True)
 CALLED_OFF = Leave(is_called_off=True)
 # Below this many heap facts a straight check is as quick as the fingerprint.
 FINGERPRINT_FROM = 16
+# Whatever kernel is chosen, the sizes alone say how the result lies in memory: row by row.
+_DENSE = (torch.nn.functional.linear,)
 _counter = itertools.count(1)
 _INDENT = "    "
 
@@ -190,6 +192,7 @@ class _Writer:
         self._targets: dict[int, str] = {}
         self._numbers: dict[int, str] = {}
         self._inlined: dict[int, str] = {}
+        self._dense = _dense_values(program.operations)
 
     def module(self, *, has_shadow: bool) -> str:
         """Return the module's text."""
@@ -454,7 +457,8 @@ class _Writer:
     def _view_chain(self, chain: Sequence[Operation]) -> str:
         """The last view of a chain: at once where the tensor lies as recorded, else one by one.
 
-        How it lies may be the choice of the kernel that made it, which no guard knows.
+        How it lies may be the choice of the kernel that made it, which no guard knows; of most
+        operations it has to be asked.
         """
         first, final = chain[0].layout, chain[-1].layout
         assert first is not None
@@ -467,6 +471,8 @@ class _Writer:
             self._inlined.update((r.index, one_by_one) for r in refs_in(operation.output))
         result = _pattern(chain[-1].output)
         self._inlined.clear()
+        if chain[0].args[0] in self._dense:
+            return f"{result} = {at_once}"
         return f"{result} = {at_once} if {base}.stride() == {first[0]!r} else {one_by_one}"
 
     def _remember(self) -> str:
@@ -643,6 +649,12 @@ def _guard_of(checked: Sequence[tuple[torch.Tensor, Input]]) -> Callable[..., bo
     varying = [item.varying for _, item in checked]
     strides = [item.order or () for _, item in checked]
     return tensor_guard([example for example, _ in checked], varying, strides)
+
+
+def _dense_values(operations: Sequence[Operation]) -> set[Ref]:
+    """Values that lie in memory as their sizes say, from their making to their end."""
+    dense = {ref for o in operations if o.target in _DENSE for ref in refs_in(o.output)}
+    return dense.difference(*(refs_in([o.args, o.kwargs]) for o in operations if o.mutates))
 
 
 def _observation(refs: Sequence[Ref], more: str = "") -> str:

@@ -130,3 +130,48 @@ def test_a_tensor_turned_in_place_between_two_views() -> None:
             x = torch.randn(3, 4)
             assert torch.equal(speculative(x), program(x))
     assert speculative.stats.hits == 2
+
+
+# ----------------------------------------------------------- results that nobody has to ask
+
+
+@given(
+    sizes=st.lists(st.sampled_from([0, 1, 2, 5]), min_size=1, max_size=5),
+    outputs=st.sampled_from([1, 3, 8]),
+    order=st.randoms(use_true_random=False),
+    dtype=st.sampled_from([torch.float32, torch.float64, torch.bfloat16, torch.complex64]),
+    has=st.fixed_dictionaries({w: st.booleans() for w in ("bias", "grad", "library", "turned")}),
+)
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")  # torch's own, when flags are set
+def test_linear_lays_its_result_out_row_by_row(
+    sizes: list[int], outputs: int, order: Any, dtype: torch.dtype, has: dict[str, bool]
+) -> None:
+    dims = order.sample(range(len(sizes)), len(sizes))
+    x = torch.ones(sizes, dtype=dtype).permute(dims)
+    last = x.shape[-1]
+    weight = torch.ones(last, outputs, dtype=dtype).t() if has["turned"] else None
+    weight = torch.ones(outputs, last, dtype=dtype) if weight is None else weight
+    bias = torch.ones(outputs, dtype=dtype) if has["bias"] else None
+    with (
+        torch.backends.mkldnn.flags(enabled=has["library"]),
+        torch.set_grad_enabled(has["grad"]),
+    ):
+        result = torch.nn.functional.linear(x, weight.requires_grad_(has["grad"]), bias)
+
+    assert result.stride() == torch.empty(result.shape).stride()
+    assert result.storage_offset() == 0
+
+
+def test_a_result_of_linear_that_is_turned_in_place_is_asked() -> None:
+    def program(x: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+        y = torch.nn.functional.linear(x, weight)
+        y.t_()
+        return y.unsqueeze(0).transpose(1, 2) * 1.0
+
+    speculative = speculate(program)
+    with torch.no_grad():
+        for seed in range(3):
+            x = torch.randn(3, 4, generator=torch.Generator().manual_seed(seed))
+            weight = torch.ones(5, 4)
+            assert looks(speculative(x, weight)) == looks(program(x, weight))
+    assert ".stride() ==" in speculative.code()

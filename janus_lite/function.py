@@ -112,7 +112,7 @@ class SpeculativeFunction(Imperative):
         self._policy = Policy(options.warmup, config.current().patience)
         self._lock = threading.Lock()
         self._misses = self._recorded = self._converted = 0
-        self._failures = self._fallbacks = 0
+        self._failures = self._fallbacks = self._plain_calls = 0
         self.reasons: tuple[Reason, ...] = ()
         self.last_miss: str | None = None
         self._relaxed: frozenset[str] = frozenset()
@@ -131,6 +131,10 @@ class SpeculativeFunction(Imperative):
 
     def __call__(self, /, *args: Any, **kwargs: Any) -> Any:  # hot
         """Replay the first cached graph whose guards hold; else run imperatively."""
+        plain = self._plain
+        if plain is not None and not self.cache.entries and not stances.depth:
+            self._plain_calls += 1
+            return plain(*args, **kwargs)
         failed = None
         if not (config.is_disabled or (stances.depth and stances.current() == "force_eager")):
             for conversion in self.cache.entries:
@@ -144,10 +148,8 @@ class SpeculativeFunction(Imperative):
                     return self._called_off(args, kwargs)
                 if result.operation is not None:
                     failed = conversion, result.operation
-        plain = self._plain
         if plain is not None and failed is None and not (stances.depth or config.is_disabled):
-            self._misses += 1
-            self._fallbacks += 1
+            self._plain_calls += 1
             return plain(*args, **kwargs)
         return self._miss(args, kwargs, failed)
 
@@ -297,7 +299,8 @@ class SpeculativeFunction(Imperative):
             if program.calls_regions:
                 decides = any(map(is_decision, program.operations))
                 emitted = replace(emitted, call=outermost(emitted, decides=decides))
-            if self._wants_trial(program, examples):
+            has_trials = self._wants_trial(program, examples)
+            if has_trials:
                 emitted = self._on_trial(emitted, is_region=program.calls_regions)
         except Exception as error:
             return Reason(Code.INTERNAL, f"emitting the graph: {type(error).__name__}: {error}")
@@ -307,7 +310,9 @@ class SpeculativeFunction(Imperative):
             backend=self.backend_name if graph is not None else "eager",
             record_seconds=record_seconds,
             convert_seconds=time.perf_counter() - started,
+            has_trials=has_trials,
         )
+        self._try_again()
         self.cache.add(conversion)
         self._converted += 1
         if self._roots.is_region(self) and not program.is_enterable:
@@ -417,14 +422,15 @@ class SpeculativeFunction(Imperative):
     def stats(self) -> Stats:
         """Counters so far."""
         answered = self.cache.hits
+        misses = self._misses + self._plain_calls
         return Stats(
-            calls=answered + self._misses,
+            calls=answered + misses,
             recorded=self._recorded,
             converted=self._converted,
             hits=answered - self._trial_runs,
-            misses=self._misses,
+            misses=misses,
             assertion_failures=self._failures,
-            fallbacks=self._fallbacks + self._trial_runs,
+            fallbacks=self._fallbacks + self._plain_calls + self._trial_runs,
             children=tuple((c.name, c.stats) for c in self._children()),
         )
 

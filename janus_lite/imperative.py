@@ -8,11 +8,13 @@ converts and replays; it asks here what to do with the rest.
 from __future__ import annotations
 
 import logging
+import operator
 import types
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -21,7 +23,7 @@ from janus_lite import config, stances
 from janus_lite.errors import Code, MissError, Reason, Site
 from janus_lite.program.generalize import Program
 from janus_lite.record.subcalls import Callee
-from janus_lite.runtime.cache import ConversionCache
+from janus_lite.runtime.cache import Conversion, ConversionCache
 from janus_lite.runtime.descent import Descent, is_worth_a_root
 from janus_lite.runtime.emit import Emitted
 from janus_lite.runtime.policy import RegionCredit
@@ -180,6 +182,11 @@ class Imperative:
         if is_final and self._plain is None:
             self._plain = self._call_descended
 
+    @property
+    def _original(self) -> Callable[..., Any]:
+        """What runs imperatively, without a detour."""
+        return self.original if self._owner is None else self._call_owner
+
     def _call_owner(self, /, *args: Any, **kwargs: Any) -> Any:
         return self._run_imperatively(args, kwargs)
 
@@ -193,6 +200,8 @@ class Imperative:
             if not isinstance(function, types.FunctionType):
                 return function(*args, **kwargs)
             descent = self._descent = Descent(function, self._pick, is_scouting=True)
+        elif not descent.is_routed and self._plain is not None:
+            self._plain = self._original  # it calls nothing that is worth a root
         return descent.run(args, kwargs)
 
     def _pick(self, callee: Callee, args: tuple[Any, ...]) -> Entry | None:
@@ -224,24 +233,45 @@ class Imperative:
             with stances.stance("force_eager"):  # the recursive calls would be replayed
                 return self._run_imperatively(args, kwargs)
 
-        return replace(emitted, call=Trial(emitted, run, self._end_trial, is_region=is_region))
+        trial = Trial(emitted, run, self._look_up_before, self._end_trial, is_region=is_region)
+        return replace(emitted, call=trial)
+
+    def _try_again(self) -> None:
+        """The graphs that are there get another trial: one more is looked at before them now."""
+        for old in self.cache.entries:
+            if old.has_trials:
+                call = old.emitted.call
+                emitted = call.emitted if isinstance(call, Trial) else old.emitted
+                again = self._on_trial(emitted, is_region=old.program.calls_regions)
+                self.cache.exchange(partial(operator.is_, old), again)
+
+    def _look_up_before(self, trial: Trial, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        """Find out that the graphs that are tried before do not fit, as each call does."""
+        for conversion in self.cache.entries:
+            if conversion.emitted.call is trial:
+                break
+            conversion.emitted.check(args, kwargs)
 
     def _end_trial(self, trial: Trial, verdict: Verdict) -> None:
         """Let a graph stay without its trial, or go for good."""
         if verdict.is_worth:
             self.cache.exchange(lambda c: c.emitted.call is trial, trial.emitted)
             return
-        for conversion in self.cache.entries:
-            if conversion.emitted.call is trial:
-                conversion.count_hit()  # of this call, before it is retired
-        self.cache.keep(lambda conversion: conversion.emitted.call is not trial)
+        entries = self.cache.entries
+        loser = next((c for c in entries if c.emitted.call is trial), None)
+        if loser is not None:
+            loser.count_hit()  # of this call, before it is retired
+            newer = entries[: entries.index(loser)]
+            if loser.program.calls_regions:  # of which the others are parts
+                self.cache.clear()
+            self.cache.keep(lambda c: c in newer or (c is not loser and _is_in_use(c)))
         found = (
             f"a replay takes {verdict.replay_us:.1f} us (median), "
             f"an imperative call {verdict.imperative_us:.1f} us"
         )
         self._note(Reason(Code.UNPROFITABLE, found))
         if self._plain is None:
-            self._plain = self.original if self._owner is None else self._call_owner
+            self._plain = self._original
 
     def _drop_unused(self) -> None:
         """Graphs that never hit would only cost their guards."""
@@ -254,3 +284,9 @@ class Imperative:
         if count >= _MOST_FAILURES and count * _CALLS_PER_FAILURE > self.cache.hits + self._misses:
             self._drop_unused()
             self._descend()
+
+
+def _is_in_use(conversion: Conversion) -> bool:
+    """Whether a graph has answered calls since a newer one came."""
+    call = conversion.emitted.call
+    return conversion.hits > 0 and not (isinstance(call, Trial) and call.is_untouched)

@@ -31,8 +31,8 @@ from benchmarks.timing import HostStopwatch, no_garbage_collection
 # before each call has blocks of one call.
 _BLOCKS = 25
 _CALLS_PER_BLOCK = 8
-# Calls after which the profit guard has decided.
-_TRIAL_CALLS = 40
+# Calls after which the profit guard has decided, of each of several graphs.
+_TRIAL_CALLS = 240
 # Of the counted calls, so many may convert or miss in a program that counts as being in one graph.
 _FEW = 4
 Question = tuple[str, str]
@@ -139,14 +139,22 @@ class _LockStep:
 
     def time(self) -> float:
         """Make more calls, in blocks; return the median ratio of their times."""
-        size = _CALLS_PER_BLOCK if self._plan.change is None else 1
         with no_garbage_collection():
-            return statistics.median(self._ratio(size)[0] for _ in range(_BLOCKS))
+            return statistics.median(self._ratio(self._block)[0] for _ in range(_BLOCKS))
 
     def warm_up(self) -> None:
-        """Make the counted calls, and those of a trial, without looking at the time."""
-        for _ in range(self._plan.calls + _TRIAL_CALLS):
-            self._ratio(1)
+        """Make the counted calls, and those of trials, as they are timed later: in blocks.
+
+        The profit guard compares what it sees; calls one by one, each after the comparison of the
+        last, find other caches than calls in a row.
+        """
+        for _ in range(0, self._plan.calls + _TRIAL_CALLS, self._block):
+            self._ratio(self._block)
+
+    @property
+    def _block(self) -> int:
+        """How many calls are timed together."""
+        return _CALLS_PER_BLOCK if self._plan.change is None else 1
 
     def _ratio(self, calls: int) -> tuple[float, bool]:
         """Return the ratio of the times of some calls of both, and whether one raised."""

@@ -22,6 +22,7 @@ class Conversion:
         backend: the backend that runs the graph.
         record_seconds: the recorded call, which also did the user's work.
         convert_seconds: guards, emission, backend.
+        has_trials: it stays only while it is quicker than the function.
     """
 
     program: Program
@@ -29,6 +30,7 @@ class Conversion:
     backend: str
     record_seconds: float
     convert_seconds: float
+    has_trials: bool = False
     _hits: itertools.count[int] = field(default_factory=itertools.count)
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -12,9 +13,9 @@ import janus_lite
 from janus_lite import config
 from janus_lite.errors import Code
 from janus_lite.runtime import profit
-from janus_lite.runtime.profit import REGION_SAMPLES, SAMPLES, WARM_UP
+from janus_lite.runtime.profit import IN_A_ROW, REGION_TURNS, TURNS, WARM_UP, Trial, Verdict
 
-TRIAL = 1 + WARM_UP + 2 * SAMPLES  # the recording, the warm-up, calls by turns
+TRIAL = 1 + WARM_UP + 2 * TURNS * IN_A_ROW  # the recording, the warm-up, calls by turns
 
 
 def speculate(function: Callable[..., Any]) -> Any:
@@ -32,8 +33,8 @@ class Clock:
 
     def __call__(self) -> float:
         self.reads += 1
-        # Readings come in pairs; the imperative call goes first.
-        is_end, is_replay = self.reads % 2 == 0, (self.reads - 1) // 2 % 2 == 1
+        # Readings come in pairs; the imperative calls go first.
+        is_end, is_replay = self.reads % 2 == 0, (self.reads - 1) // 2 // IN_A_ROW % 2 == 1
         if is_end:
             self.now += self.replay if is_replay else self.imperative
         return self.now
@@ -115,8 +116,8 @@ def test_the_counters_tell_trial_runs_from_hits(clock: Clock, replay: float) -> 
 
     stats = speculated.stats
     assert stats.calls == TRIAL
-    assert stats.hits == WARM_UP + SAMPLES
-    assert stats.fallbacks == SAMPLES
+    assert stats.hits == WARM_UP + TURNS * IN_A_ROW
+    assert stats.fallbacks == TURNS * IN_A_ROW
 
 
 def test_a_loser_is_not_recorded_again_until_reset(clock: Clock) -> None:
@@ -142,6 +143,69 @@ def test_another_shape_does_not_start_the_trial_of_a_loser_again(clock: Clock) -
         assert torch.equal(speculated(torch.ones(size)), torch.ones(size) * 2)
 
     assert speculated.stats.recorded == 1
+
+
+def test_graphs_of_the_past_go_with_the_loser(clock: Clock) -> None:
+    clock.replay, clock.imperative = 20e-6, 10e-6
+    state = types.SimpleNamespace(count=0)
+
+    def counted(x: torch.Tensor) -> torch.Tensor:
+        state.count += 1
+        return torch.mul(x, state.count)
+
+    speculated = speculate(counted)
+    for step in range(2 * TRIAL):  # the first graph knows the count, the second takes any
+        assert torch.equal(speculated(torch.ones(2)), torch.ones(2) * (step + 1))
+
+    assert speculated.stats.recorded == 2
+    assert not speculated.conversions
+
+
+@pytest.mark.parametrize(("look_up", "is_worth"), [(1e-6, True), (5e-6, False)])
+def test_looking_a_call_up_is_part_of_a_replay(
+    look_up: float, is_worth: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+    verdicts: list[Verdict] = []
+
+    def takes(seconds: float) -> Callable[..., None]:
+        def call(*_: Any) -> None:
+            nonlocal now
+            now += seconds
+
+        return call
+
+    monkeypatch.setattr(profit, "clock", lambda: now)
+    emitted: Any = types.SimpleNamespace(call=takes(6e-6), check=lambda *_: ())
+    trial = Trial(
+        emitted,
+        takes(10e-6),
+        takes(look_up),
+        lambda _, verdict: verdicts.append(verdict),
+        is_region=False,
+    )
+    for _ in range(TRIAL):
+        trial((), {})
+
+    (verdict,) = verdicts
+    assert verdict.is_worth is is_worth
+    assert verdict.replay_us == pytest.approx((6e-6 + look_up) * 1e6)
+
+
+def test_one_more_graph_starts_the_trials_again(clock: Clock) -> None:
+    clock.replay, clock.imperative = 5e-6, 10e-6
+    speculated = speculate(lambda x: x * 2)
+    for _ in range(TRIAL):
+        speculated(torch.ones(2))
+    (first,) = speculated.conversions
+    assert not isinstance(first.emitted.call, Trial)
+
+    speculated(torch.ones(2, 2))
+
+    assert all(isinstance(c.emitted.call, Trial) for c in speculated.conversions)
+    for _ in range(TRIAL):
+        assert torch.equal(speculated(torch.ones(2)), torch.ones(2) * 2)
+    assert [isinstance(c.emitted.call, Trial) for c in speculated.conversions] == [True, False]
 
 
 def test_a_miss_and_a_raise_end_no_trial(clock: Clock) -> None:
@@ -171,7 +235,7 @@ def halve(x: torch.Tensor) -> torch.Tensor:
 def test_a_function_region_is_forgiven_a_tenth(clock: Clock, replay: float, stays: bool) -> None:
     clock.replay, clock.imperative = replay, 10e-6
     speculated = speculate(halve)
-    for step in range(40 + 2 * REGION_SAMPLES):
+    for step in range(40 + 2 * REGION_TURNS * IN_A_ROW):
         x = torch.full((2,), 2.0 ** (1 + step % 4))
         assert torch.equal(speculated(x), halve(x))
 

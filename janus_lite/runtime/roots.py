@@ -14,7 +14,7 @@ from types import FunctionType
 from typing import Any, Protocol
 
 from janus_lite.record.subcalls import Callee
-from janus_lite.runtime.cache import ConversionCache
+from janus_lite.runtime.cache import Conversion, ConversionCache
 from janus_lite.runtime.emit import CALLED_OFF, MISS, Emitted, Leave
 
 MOST_ROOTS = 64  # the one that was made first goes first
@@ -49,6 +49,8 @@ class Entry:
         self.root = root
         self._cache = root.cache
         self._skipped = skipped
+        self._seen: tuple[Conversion, ...] = ()
+        self._graphs: tuple[tuple[Callable[..., Any], Callable[[], int]], ...] = ()
 
     def run(self, args: Arguments, kwargs: Keywords) -> Any:
         """Call the root for real."""
@@ -58,17 +60,27 @@ class Entry:
         """Replay the first graph that fits; `CALLED_OFF` where none does, or one raises."""
         if self._skipped:
             args = args[self._skipped :]
-        for conversion in self._cache.entries:
-            enter = conversion.emitted.enter
-            if enter is not None:
-                result = enter(args, kwargs, token)
-                if type(result) is not Leave:
-                    conversion.count_hit()
-                    return result
-                if result.has_raised or result.is_called_off or result.is_late:
-                    result.is_doubted = result.is_late
-                    return CALLED_OFF
+        entries = self._cache.entries
+        if entries is not self._seen:
+            self._graphs = _graphs_of(entries)
+            self._seen = entries  # last: another thread may be here too
+        for enter, count_hit in self._graphs:
+            result = enter(args, kwargs, token)
+            if type(result) is not Leave:
+                count_hit()
+                return result
+            if result.has_raised or result.is_called_off or result.is_late:
+                result.is_doubted = result.is_late
+                return CALLED_OFF
         return CALLED_OFF
+
+
+def _graphs_of(
+    entries: tuple[Conversion, ...],
+) -> tuple[tuple[Callable[..., Any], Callable[[], int]], ...]:
+    """How graphs are entered, and what counts their hits."""
+    found = ((c.emitted.enter, c.count_hit) for c in entries)
+    return tuple((enter, count_hit) for enter, count_hit in found if enter is not None)
 
 
 class Roots:

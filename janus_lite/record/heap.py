@@ -169,6 +169,7 @@ class Heap:
         self._typed: set[int] = set()
         self._instance_dicts: dict[int, tuple[object, Pinned]] = {}
         self.reads: list[Read] = []
+        self.varying_cells: list[types.CellType] = []
 
     def release(self) -> None:
         """Forget every object."""
@@ -295,9 +296,16 @@ class Heap:
         """Note that a number was taken for any number of a class."""
         self._read(ReadKind.TYPE, source, cls)
 
+    def may_vary(self, value: object) -> bool:
+        """Whether a value may be a number that varies."""
+        return bool(self._relaxed) and type(value) in NUMBERS
+
+    def _is_relaxed(self, source: Source) -> bool:
+        return bool(self._relaxed) and str(source) in self._relaxed
+
     def read(self, value: Any, source: Source) -> Any:
         """Note that `value` was read at `source`; return what the program gets for it."""
-        if type(value) in NUMBERS and self._relaxed and str(source) in self._relaxed:
+        if self.may_vary(value) and self._is_relaxed(source):
             return self._numbers.at(source, value)
         self.mark(value, source)
         return value
@@ -306,7 +314,7 @@ class Heap:
         """Note that `table[key]`, which is there, was read; return what the program gets for it."""
         value = table[key]
         is_own = self._writes.is_written(table, key) or self._writes.is_spoiled(table, key)
-        if type(value) in NUMBERS and self._relaxed and not is_own:
+        if self.may_vary(value) and not is_own:
             return self.read(value, self.step(Entry, owner, key))
         self.entry(owner, table, key)
         return value
@@ -460,7 +468,8 @@ class Heap:
 
         Args:
             function: the function.
-            stored: variables of its closure that are noted when they are read.
+            stored: variables of its closure that are noted when they are read, as all are that
+                hold a number that varies.
         """
         source = self.pin(function, function.__qualname__)
         state = (function.__code__, function.__defaults__, function.__kwdefaults__)
@@ -475,8 +484,11 @@ class Heap:
             self.mapping(owner, function.__kwdefaults__)
         names = function.__code__.co_freevars
         for name, cell in zip(names, function.__closure__ or (), strict=True):
+            owner = self.pin(cell, f"{function.__qualname__}.{name}")
             if name in stored and not _is_empty(cell):
-                self.pin(cell, f"{function.__qualname__}.{name}")
+                continue
+            if self._is_relaxed(self.step(CellContents, owner)) and _holds_number(cell):
+                self.varying_cells.append(cell)
             else:
                 self.cell(cell, f"{function.__qualname__}.{name}")
 
@@ -695,6 +707,10 @@ class Heap:
             self._read(ReadKind.LENGTH, source, len(elements))
         for index, element in enumerate(elements):
             self.mark(element, self.step(Element, source, index))
+
+
+def _holds_number(cell: types.CellType) -> bool:
+    return not _is_empty(cell) and type(cell.cell_contents) in NUMBERS
 
 
 def _is_empty(cell: types.CellType) -> bool:

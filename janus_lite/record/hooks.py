@@ -85,6 +85,14 @@ class Hooks:
         return value if cell is None else session.heap.read_cell(cell, value)
 
     @staticmethod
+    def load_outer(value: Any, name: str) -> Any:
+        """A variable of an enclosing function that this function only reads."""
+        session = current()
+        if session is None or not session.heap.may_vary(value):
+            return value
+        return session.outer_number(sys._getframe(1), name, value)
+
+    @staticmethod
     def store_free(value: Any, name: str) -> None:
         """A variable of an enclosing function was assigned."""
         session = current()

@@ -246,8 +246,8 @@ class Session:
         if id(function) not in self._fresh_functions and id(function) not in self._noted_functions:
             self._noted_functions.add(id(function))
             self.heap.function(function, twin.hooked_free)
-        if twin.hooked_free:
-            self._closures.setdefault(id(twin.code), []).append(function.__closure__ or ())
+        if function.__closure__:
+            self._closures.setdefault(id(twin.code), []).append(function.__closure__)
         if twin.stored_free and self._stores_outside(function, twin):
             names = ", ".join(sorted(twin.stored_free))
             self.stop(Code.OUTSIDE_WRITE, f"`{function.__name__}` assigns `{names}` of its closure")
@@ -260,15 +260,30 @@ class Session:
         Returns:
             `None` where the run made the cell, or where it is not known; the trace is stopped then.
         """
-        while frame.f_code.co_name in _INNER_FRAMES and frame.f_back is not None:
-            frame = frame.f_back
-        closures = self._closures.get(id(frame.f_code), ())
-        cells = {id(c): c for closure in closures for c in _named(frame.f_code, closure, name)}
-        found = [c for c in cells.values() if _holds(c, value)]
+        found = self._free_cells(frame, name, value)
         if len(found) != 1:
             self.stop(Code.OUTSIDE_WRITE, f"assigns `{name}`, one of several closures' variables")
             return None
         return found[0] if self.heap.is_marked_cell(found[0]) else None
+
+    def outer_number(self, frame: FrameType, name: str, number: Any) -> Any:
+        """What the program gets for a number that `frame` has read from an enclosing function."""
+        # A generator runs under whoever asks it for more.
+        is_known = frame.f_code.co_name != "<genexpr>"
+        found = self._free_cells(frame, name, number) if is_known else []
+        if len(found) == 1 and self.heap.is_marked_cell(found[0]):
+            return self.heap.read_cell(found[0], number)
+        for cell in filter(partial(_holds, value=number), self.heap.varying_cells):
+            self.heap.cell(cell, name)  # nobody knows which of them was read: all are constant
+        return number
+
+    def _free_cells(self, frame: FrameType, name: str, value: object) -> list[CellType]:
+        """The cells that a variable just read or assigned may be."""
+        while frame.f_code.co_name in _INNER_FRAMES and frame.f_back is not None:
+            frame = frame.f_back
+        closures = self._closures.get(id(frame.f_code), ())
+        cells = {id(c): c for closure in closures for c in _named(frame.f_code, closure, name)}
+        return [c for c in cells.values() if _holds(c, value)]
 
     def _stores_outside(self, function: FunctionType, twin: Twin) -> bool:
         cells = dict(zip(twin.original.co_freevars, function.__closure__ or (), strict=True))
@@ -296,6 +311,8 @@ class Session:
 
 
 def _named(code: CodeType, closure: tuple[CellType, ...], name: str) -> tuple[CellType, ...]:
+    if name not in code.co_freevars:
+        return ()
     position = code.co_freevars.index(name)
     return closure[position : position + 1]
 

@@ -106,14 +106,19 @@ class Rewriter:
     def _name(self, node: ast.Name) -> ast.expr:
         if self._is_stored_free(node.id):
             return _hook("load_free", node, ast.Constant(node.id))
+        if self._is_free(node.id) and node.id != "__class__":
+            return _hook("load_outer", node, ast.Constant(node.id))
         # `super` must stay a plain name: the compiler makes the `__class__` cell for it.
         if not self._is_global(node.id) or node.id in {"super", "__class__", "__debug__"}:
             return node
         return _hook("load_global", ast.Constant(self._mangle(node.id)))
 
     def _is_stored_free(self, name: str) -> bool:
+        return name in self._scope.stored and self._is_free(name)
+
+    def _is_free(self, name: str) -> bool:
         is_bound = any(name in bound for bound in self._comprehension_names)
-        return name in self._scope.stored and not is_bound
+        return name in self._scope.free and not is_bound
 
     def _mangle(self, name: str) -> str:
         owner = self._scope.class_name

@@ -801,3 +801,121 @@ def text_of_a_class_of_its_own():
         call=lambda x, tag: x * len(tag.upper()) + tag.count("a"),
         inputs=lambda step: (torch.ones(3), Tag("a" * (step % 4))),
     )
+
+
+# ------------------------------------------------------------- variables of enclosing functions
+
+
+def closing(hits):
+    """Register a maker of `(function, set_number)`; the number differs in every call."""
+
+    def register(make):
+        def build():
+            function, set_number = make()
+
+            def between(step):
+                set_number(1.0 + step)
+
+            return World(call=function, between=between)
+
+        build = program(hits=hits)(build)
+        build.__name__ = make.__name__
+        return build
+
+    return register
+
+
+@closing(hits=18)
+def number_of_a_closure():
+    rate = 0.0
+
+    def function(x):
+        return x * rate
+
+    def set_number(value):
+        nonlocal rate
+        rate = value
+
+    return function, set_number
+
+
+@closing(hits=18)
+def number_of_a_closure_read_by_a_nested_function():
+    rate = 0.0
+
+    def function(x):
+        def inner(y):
+            return y * rate
+
+        return inner(x) + rate
+
+    def set_number(value):
+        nonlocal rate
+        rate = value
+
+    return function, set_number
+
+
+@closing(hits=18)
+def number_of_a_closure_that_a_callee_changes():
+    rate = 0.0
+
+    def bump():
+        nonlocal rate
+        rate += 1
+
+    def function(x):
+        before = x * rate
+        bump()
+        return before + rate
+
+    def set_number(value):
+        nonlocal rate
+        rate = value * 2
+
+    return function, set_number
+
+
+@closing(hits=0)
+def number_of_a_closure_read_by_a_generator():
+    rate = 0.0
+
+    def function(x):
+        return x * sum(rate for _ in range(3))
+
+    def set_number(value):
+        nonlocal rate
+        rate = value
+
+    return function, set_number
+
+
+@closing(hits=0)
+def two_closures_of_one_function_with_equal_numbers():
+    def scaled(rate):
+        return lambda x: x * rate
+
+    first, second = scaled(1.0), scaled(1.0)
+
+    def function(x):
+        return first(x) - second(x) * 2
+
+    def set_number(value):
+        first.__closure__[0].cell_contents = value
+        second.__closure__[0].cell_contents = value if value < 6 else value + 1
+
+    return function, set_number
+
+
+@closing(hits=10)
+def number_of_a_closure_that_becomes_none():
+    rate = 0.0
+
+    def function(x):
+        return x if rate is None else x * rate
+
+    def set_number(value):
+        nonlocal rate
+        rate = None if value % 3 == 0 else value
+
+    return function, set_number

@@ -33,6 +33,7 @@ from janus_lite.runtime.roots import Entry, Roots, rerunning
 _log = logging.getLogger(__name__)
 # A decision that fails so often, and in more than one call of five, costs more than a graph saves.
 _MOST_FAILURES = 6
+_MOST_FAILURES_AT_FIRST = 4  # while no graph has ever been used again
 _CALLS_PER_FAILURE = 5
 
 
@@ -280,8 +281,9 @@ class Imperative:
     def _count_failure(self, site: Site | None) -> None:
         """Give up on a decision that fails too often and could not be merged."""
         self._failed_at[site] += 1
-        count = self._failed_at[site]
-        if count >= _MOST_FAILURES and count * _CALLS_PER_FAILURE > self.cache.hits + self._misses:
+        count, hits = self._failed_at[site], self.cache.hits
+        is_frequent = count * _CALLS_PER_FAILURE > hits + self._misses
+        if is_frequent and count >= (_MOST_FAILURES if hits else _MOST_FAILURES_AT_FIRST):
             self._drop_unused()
             self._descend()
 

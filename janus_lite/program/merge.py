@@ -54,6 +54,7 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 _BUDGET = 200_000  # operations compared, for one program
 _ATTEMPTS = 1_000  # cuts tried
+_MOST_OUTCOMES = 4  # of one decision by a `float`, a list, ...
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -318,6 +319,8 @@ class _Builder:
         for cursor, expected in found:
             arms.setdefault(key(expected), []).append(cursor)
         outcomes = {key(expected): expected for _, expected in found}
+        if len(outcomes) > _MOST_OUTCOMES and not all(type(o) in (int, bool) for _, o in found):
+            raise Unmergeable("a value decides that is another one each time")
         for label in shared_labels(joins, [key(expected) for _, expected in found]):
             marks = [j.get(label) for j in joins]
             build = partial(self._joined, decision, arms, outcomes, cursors, marks, label)

@@ -384,11 +384,14 @@ def _passes_along(session: Session, cls: type, args: Arguments) -> bool:
     """Whether an object is made of sequences without a look at what is in them."""
     if cls is slice:
         return all(n is None or is_number(n) for n in args)
+    takes_tensors = cls in (zip, enumerate)  # which ask for `iter(tensor)`, an operation
+    tensors = [a for a in args if takes_tensors and type(a) in (torch.Tensor, torch.nn.Parameter)]
+    others = [a for a in args if not any(a is t for t in tensors)]
     if cls not in _PASSING or not all(
-        type(a) in _SEQUENCES or _is_stepped(session, a) for a in args
+        type(a) in _SEQUENCES or _is_stepped(session, a) for a in others
     ):
         return False
-    for argument in args:
+    for argument in others:
         session.heap.note(argument)
     return True
 
@@ -546,7 +549,7 @@ def _call_torch(session: Session, function: Any, args: Arguments, kwargs: Keywor
         if plain_args is args and not any(map(is_symbolic, kwargs.values())):
             raise
         return function(*plain_args, **plain_kwargs)  # the error names the user's classes
-    if type(result) not in NUMBERS or len(session.tape.operations) == before:
+    if type(result) not in (*NUMBERS, list) or len(session.tape.operations) == before:
         return result  # sizes and the like are no operations
     with session.own_work():
         return session.tape.number(result)

@@ -17,7 +17,7 @@ from janus_lite.errors import Code
 from janus_lite.record.contracts import RANDOM_GENERATORS
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.kinds import is_a
-from janus_lite.record.scalars import NUMBERS, is_symbolic, plain
+from janus_lite.record.scalars import MOST_NUMBERS, NUMBERS, is_symbolic, plain
 from janus_lite.record.session import Session
 from janus_lite.record.trace import Ref
 
@@ -25,7 +25,6 @@ Arguments = tuple[Any, ...]
 Keywords = dict[str, Any]
 Rule = Callable[[Session, Any, Arguments], Any]
 # Each number is a value of the graph; a longer list is none of a model's business.
-_MOST_NUMBERS = 64
 _OF_PYTHON = """
 random uniform triangular randint randrange getrandbits gauss normalvariate lognormvariate
 expovariate vonmisesvariate gammavariate betavariate paretovariate weibullvariate binomialvariate
@@ -140,7 +139,7 @@ def _shuffle(session: Session, generator: Any, args: Arguments) -> None:
 
 
 def _can_sample(session: Session, args: Arguments) -> bool:
-    is_plain = len(args) == 2 and type(args[1]) is int and args[1] <= _MOST_NUMBERS
+    is_plain = len(args) == 2 and type(args[1]) is int and args[1] <= MOST_NUMBERS
     return is_plain and _numbers(session, args[0]) is not None
 
 
@@ -154,7 +153,7 @@ def _numbers(session: Session, sequence: Any) -> Sequence[Any] | None:
     """The numbers of one class that a sequence holds, `None` when it holds anything else."""
     if type(sequence) is range:
         return sequence
-    if type(sequence) not in (list, tuple) or len(sequence) > _MOST_NUMBERS:
+    if type(sequence) not in (list, tuple) or len(sequence) > MOST_NUMBERS:
         return None
     kinds = {type(plain(number)) for number in sequence}
     if len(kinds) != 1 or not kinds < set(NUMBERS):

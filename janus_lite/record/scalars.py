@@ -69,6 +69,7 @@ class SymbolicFloat(float):
 
 Symbolic = SymbolicInt | SymbolicFloat
 NUMBERS = (int, float)
+MOST_NUMBERS = 64  # in a list of which each is a value of the graph
 _OPERANDS = (int, float, bool)
 _CLASSES: dict[type, type[SymbolicInt] | type[SymbolicFloat]] = {
     int: SymbolicInt,

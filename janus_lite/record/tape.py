@@ -24,7 +24,15 @@ from janus_lite.record import torch_table
 from janus_lite.record.heap import SCALARS, is_scalar
 from janus_lite.record.kinds import is_a
 from janus_lite.record.marks import RegionLog
-from janus_lite.record.scalars import NUMBERS, Numbers, is_made, is_symbolic, plain, rebuilt
+from janus_lite.record.scalars import (
+    MOST_NUMBERS,
+    NUMBERS,
+    Numbers,
+    is_made,
+    is_symbolic,
+    plain,
+    rebuilt,
+)
 from janus_lite.record.sizes import Sizes
 from janus_lite.record.source import Made, Source
 from janus_lite.record.torch_table import NumberUse, Treatment
@@ -446,16 +454,18 @@ class Tape:
     # ---------------------------------------------------------------- numbers
 
     def number(self, result: Any) -> Any:
-        """What the program gets for a number that the last operation gave."""
-        if self.is_stopped or not self.operations or type(result) not in NUMBERS:
+        """What the program gets for a number, or a list of numbers, that the last operation gave."""
+        if self.is_stopped or not self.operations or not _has_numbers(result):
             return result
         last = self.operations[-1]
         is_its_own = last.kind is OperationKind.ASSERT and last.expected is result
+        if type(result) is list:  # as long as the tensor, where that cannot vary
+            is_its_own = last.target is torch.Tensor.tolist and not self.sizes.any_vary
         if not is_its_own or last.target is operator.pos:
             return result
-        made = self._next()
-        self.operations[-1] = replace(last, output=made, kind=OperationKind.NUMBER, expected=None)
-        return self._numbers.made(Made(made.index), result)
+        output, given = self._drawn(result)
+        self.operations[-1] = replace(last, output=output, kind=OperationKind.NUMBER, expected=None)
+        return given
 
     def operate(
         self,
@@ -787,6 +797,13 @@ def operator_facts(operator: Any) -> _Facts:
     if schema.name in torch_table.NORMS_WITH_STATISTICS:
         written += [3, 4]
     return _Facts(tuple(written), schema.name, set(operator.tags))
+
+
+def _has_numbers(result: object) -> bool:
+    """Whether it is a number or a list of some, which later operations may use."""
+    if type(result) is list:
+        return 0 < len(result) <= MOST_NUMBERS and all(type(r) in NUMBERS for r in result)
+    return type(result) in NUMBERS
 
 
 def _is_host_value(result: Any) -> bool:

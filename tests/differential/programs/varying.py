@@ -919,3 +919,54 @@ def number_of_a_closure_that_becomes_none():
         rate = None if value % 3 == 0 else value
 
     return function, set_number
+
+
+# ------------------------------------------------------------------- lists of numbers of tensors
+
+
+@program(hits=19)
+def numbers_of_a_tensor_weigh_its_rows():
+    def weighed(x):
+        weights = x.mean(1).tolist()
+        return sum(w * row for w, row in zip(weights, x, strict=True))
+
+    return World(call=weighed)
+
+
+@program(hits=19)
+def numbers_of_a_tensor_that_leave():
+    def told(x):
+        numbers = x[0].tolist()
+        numbers.append(numbers[0] + 1)
+        first, *rest = numbers
+        return x * first, rest, numbers
+
+    return World(call=told)
+
+
+@program(hits=19)
+def whole_numbers_of_a_tensor():
+    def picked(x):
+        return [x.flatten()[index] for index in x.argmax(1).tolist()]
+
+    return World(call=picked)
+
+
+@program(hits=0)
+def nested_numbers_of_a_tensor():
+    return World(call=lambda x: x * x.tolist()[0][0])
+
+
+@program(hits=19)
+def truth_values_of_a_tensor():
+    return World(call=lambda x: x if any((x > 1e9)[0].tolist()) else -x)
+
+
+@program(hits=19)
+def no_numbers_of_a_tensor():
+    return World(call=lambda x: (x * 2, x[0, :0].tolist()))
+
+
+@program(hits=0)
+def more_numbers_than_a_graph_takes():
+    return World(call=lambda x: x * x.repeat(40, 1).flatten().tolist()[-1])

@@ -337,7 +337,7 @@ def _collect(session: Session, values: Iterable[Any], found: set[int]) -> None:
         value = open_values.pop()
         if id(value) in found or not gc.is_tracked(value) or is_a(value, _UNCHANGING):
             continue
-        if session.heap.source_of(value) is not None:
+        if is_symbolic(value) or session.heap.source_of(value) is not None:
             continue
         found.add(id(value))
         if is_a(value, types.FunctionType):

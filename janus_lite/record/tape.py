@@ -454,7 +454,7 @@ class Tape:
     # ---------------------------------------------------------------- numbers
 
     def number(self, result: Any) -> Any:
-        """What the program gets for a number, or a list of numbers, that the last operation gave."""
+        """What the program gets for a number or a list of some that the last operation gave."""
         if self.is_stopped or not self.operations or not _has_numbers(result):
             return result
         last = self.operations[-1]

@@ -17,6 +17,7 @@ from janus_lite.record import attributes, calls, host, regions, syntax, text
 from janus_lite.record.audit import is_library_file
 from janus_lite.record.effects import StoreKind
 from janus_lite.record.instrument import TwinCache
+from janus_lite.record.kinds import is_a
 from janus_lite.record.session import current
 from janus_lite.record.stack import as_seen_by_user
 from janus_lite.record.trace import MarkKind
@@ -293,6 +294,53 @@ class Hooks:
         return value if session is None else syntax.operand(session, value)
 
     @staticmethod
+    def is_sequence(value: Any, length: int) -> bool:
+        """Whether a sequence pattern of so many parts may fit."""
+        return _is_matched_sequence(value) and Hooks.test(
+            Hooks.compare("==", Hooks.call(len, value), length)
+        )
+
+    @staticmethod
+    def is_longer_sequence(value: Any, length: int) -> bool:
+        """Whether a sequence pattern of so many parts and a starred one may fit."""
+        return _is_matched_sequence(value) and Hooks.test(
+            Hooks.compare(">=", Hooks.call(len, value), length)
+        )
+
+    @staticmethod
+    def is_mapping(value: Any) -> bool:
+        """Whether a mapping pattern may fit."""
+        if Hooks.call(isinstance, value, dict):
+            return True
+        match value:
+            case {}:
+                _stop_matching(value)
+                return True
+        return False
+
+    @staticmethod
+    def without_items(value: Any, *keys: Any) -> dict[Any, Any]:
+        """What `**rest` of a mapping pattern holds."""
+        found: dict[Any, Any] = Hooks.call(dict, value)
+        for key in keys:
+            del found[key]
+        return found
+
+    @staticmethod
+    def is_instance(value: Any, cls: Any) -> bool:
+        """Whether `value` is an instance of the class of a pattern."""
+        if not is_a(cls, type):
+            raise TypeError("called match pattern must be a class")
+        found: bool = Hooks.call(isinstance, value, cls)
+        return found
+
+    @staticmethod
+    def has_attribute(value: Any, name: str) -> bool:
+        """Whether `value` has the attribute of a pattern."""
+        found: bool = Hooks.call(hasattr, value, name)
+        return found
+
+    @staticmethod
     def iterate(value: Any) -> Any:
         """What a `for` loop steps through."""
         session = current()
@@ -412,6 +460,23 @@ class Hooks:
             session.heap.entry(owner, sys.modules, name)
         elif not name.startswith("."):
             session.stop(Code.HOST_EFFECT, f"imports `{name}` for the first time")
+
+
+def _is_matched_sequence(value: Any) -> bool:
+    """What `case [*_]` says; no code of the user runs for it."""
+    if Hooks.call(isinstance, value, (list, tuple)):
+        return True
+    match value:
+        case [*_]:
+            _stop_matching(value)
+            return True
+    return False
+
+
+def _stop_matching(value: Any) -> None:
+    session = current()
+    if session is not None:
+        session.stop(Code.SYNTAX, f"matches a {type(value).__qualname__} by its parts")
 
 
 TWINS = TwinCache(Hooks())

@@ -45,6 +45,12 @@ class NotInstrumentable(Exception):  # noqa: N818  # a signal between our files,
         self.line = line
 
 
+def no_rule(node: ast.AST, found: str | None = None) -> NotInstrumentable:
+    """The refusal of a construct, by its name or as `found`."""
+    what = found or f"`{type(node).__name__}` has no rule"
+    return NotInstrumentable(Code.SYNTAX, what, getattr(node, "lineno", 0))
+
+
 def locate(code: CodeType) -> FunctionNode:
     """Return a fresh AST of the function whose code object is `code`.
 

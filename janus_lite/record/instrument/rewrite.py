@@ -15,9 +15,9 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import ClassVar, TypeVar
 
-from janus_lite.errors import Code
 from janus_lite.record.instrument.liveness import Liveness
-from janus_lite.record.instrument.locate import NotInstrumentable
+from janus_lite.record.instrument.locate import no_rule
+from janus_lite.record.instrument.patterns import Asked, Held
 
 _Node = TypeVar("_Node", bound=ast.AST)
 HOOKS = "\0janus_lite hooks"  # constant that the twin replaces by the hook object
@@ -82,7 +82,7 @@ class Rewriter:
         for statement in statements:
             rule = self._STATEMENTS.get(type(statement))
             if rule is None:
-                raise _refusal(statement)
+                raise no_rule(statement)
             rewritten.extend(_locate(new, statement) for new in rule(self, statement))
         return rewritten
 
@@ -90,7 +90,7 @@ class Rewriter:
         """Rewrite one expression."""
         rule = self._EXPRESSIONS.get(type(node))
         if rule is None:
-            raise _refusal(node)
+            raise no_rule(node)
         return _locate(rule(self, node), node)
 
     def _exprs(self, nodes: Iterable[ast.expr]) -> list[ast.expr]:
@@ -157,7 +157,7 @@ class Rewriter:
             if name == "super" and bare:
                 return node
             if name in _FRAME_BUILTINS or (bare and name in _FRAME_BUILTINS_WITHOUT_ARGUMENTS):
-                raise _refusal(node, f"`{name}()` looks at the caller's frame")
+                raise no_rule(node, f"`{name}()` looks at the caller's frame")
             if name == "globals" and bare:
                 return _hook("load_globals")
         keywords = [
@@ -271,7 +271,7 @@ class Rewriter:
 
     def _walrus(self, node: ast.NamedExpr) -> ast.expr:
         if self._is_global(node.target.id):
-            raise _refusal(node, "a global assigned by `:=`")
+            raise no_rule(node, "a global assigned by `:=`")
         return ast.NamedExpr(node.target, self.expr(node.value))
 
     def _lambda(self, node: ast.Lambda) -> ast.expr:
@@ -290,7 +290,7 @@ class Rewriter:
         generators = []
         for index, generator in enumerate(node.generators):
             if generator.is_async:
-                raise _refusal(node)
+                raise no_rule(node)
             if index == 0:  # the first iterable belongs to the enclosing scope
                 self._comprehension_names.pop()
             iterable = self._iterable(generator.iter, generator.target, is_comprehension=True)
@@ -313,9 +313,9 @@ class Rewriter:
     ) -> ast.expr:
         for name in ast.walk(target):
             if isinstance(name, ast.Attribute | ast.Subscript):
-                raise _refusal(name, "a loop variable that is an attribute or item")
+                raise no_rule(name, "a loop variable that is an attribute or item")
             if isinstance(name, ast.Name) and self._is_declared_global(name.id):
-                raise _refusal(name, "a loop variable that is a global")
+                raise no_rule(name, "a loop variable that is a global")
         unpacks = not isinstance(target, ast.Name)
         # Python forbids `:=` in the iterable of a comprehension.
         outer, self._in_iterable = self._in_iterable, is_comprehension
@@ -332,9 +332,17 @@ class Rewriter:
     def _yield_from(self, node: ast.YieldFrom) -> ast.expr:
         return ast.YieldFrom(_hook("iterate", self.expr(node.value)))
 
+    def _held(self, node: Held) -> ast.expr:
+        return ast.Name(node.id, ast.Load())
+
+    def _asked(self, node: Asked) -> ast.expr:
+        return _hook(node.name, *self._exprs(node.args))
+
     _EXPRESSIONS: ClassVar[dict[type[ast.expr], Callable[..., ast.expr]]] = {
         ast.Constant: _plain,
         ast.Name: _name,
+        Held: _held,
+        Asked: _asked,
         ast.Attribute: _attribute,
         ast.Subscript: _subscript,
         ast.Call: _call,
@@ -398,7 +406,7 @@ class Rewriter:
                 return [ast.Expr(_hook("store_item", value, owner, index))]
             case ast.Tuple() | ast.List():
                 return self._bind_many(target, value)
-        raise _refusal(target)
+        raise no_rule(target)
 
     def _bind_many(self, target: ast.Tuple | ast.List, value: ast.expr) -> list[ast.stmt]:
         unpacked = _hook("unpack", value)
@@ -443,7 +451,7 @@ class Rewriter:
                     _store(key, self._index(index)),
                     ast.Expr(_hook("store_item", new, *names)),
                 ]
-        raise _refusal(node)
+        raise no_rule(node)
 
     def _annotated(self, node: ast.AnnAssign) -> list[ast.stmt]:
         if node.value is None:
@@ -463,7 +471,7 @@ class Rewriter:
                     hook = _hook("delete_item", self.expr(owner), self._index(index))
                     statements.append(ast.Expr(hook))
                 case _:
-                    raise _refusal(target)
+                    raise no_rule(target)
         return statements
 
     def _if(self, node: ast.If) -> list[ast.stmt]:
@@ -541,7 +549,7 @@ class Rewriter:
         for item in node.items:
             target = item.optional_vars
             if target is not None and not self._is_plain_target(target):
-                raise _refusal(node, "a `with` target that is not a local name")
+                raise no_rule(node, "a `with` target that is not a local name")
             items.append(ast.withitem(_hook("context", self.expr(item.context_expr)), target))
         return [ast.With(items, self.body(node.body))]
 
@@ -574,7 +582,7 @@ class Rewriter:
 
     def _function(self, node: ast.FunctionDef) -> list[ast.stmt]:
         if self._is_declared_global(node.name):
-            raise _refusal(node, "a function defined as a global")
+            raise no_rule(node, "a function defined as a global")
         decorators = [(self._temporary(), self.expr(d)) for d in node.decorator_list]
         self._defaults(node.args)
         _drop_annotations(node)
@@ -675,8 +683,3 @@ def _drop_annotations(node: ast.FunctionDef) -> None:
 
 def _locate(new: _Node, old: ast.AST) -> _Node:
     return ast.fix_missing_locations(ast.copy_location(new, old))
-
-
-def _refusal(node: ast.AST, found: str | None = None) -> NotInstrumentable:
-    what = found or f"`{type(node).__name__}` has no rule"
-    return NotInstrumentable(Code.SYNTAX, what, getattr(node, "lineno", 0))

@@ -24,6 +24,7 @@ from janus_lite.record.instrument.locate import (
     locate,
     nested_functions,
 )
+from janus_lite.record.instrument.patterns import without_match
 from janus_lite.record.instrument.rewrite import HOOKS, Rewriter, Scope
 
 
@@ -100,7 +101,7 @@ class TwinCache:
             )
 
     def _instrument(self, code: CodeType) -> Twin:
-        node = locate(code)
+        node = without_match(locate(code))
         owner, _ = enclosing_class(code.co_qualname)
         scope = Scope(
             locals=frozenset(code.co_varnames + code.co_cellvars),

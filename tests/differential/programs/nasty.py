@@ -1344,7 +1344,7 @@ def walrus_in_a_comprehension():
     return World(call=lambda x: [y for n in (1, 2, 3) if (y := x * n) is not None])
 
 
-@program(code="JL0102")
+@program(hits=1)
 def match_on_values():
     def call(x, mode):
         match mode:
@@ -1361,6 +1361,30 @@ def match_on_values():
 
     modes = ["double", ["scale", 3.0], {"shift": 1.0}, 5, None, "double"]
     return World(call=call, inputs=lambda s: (*fresh_tensor(s), modes[s]))
+
+
+@program(code="JL0102")
+def match_on_the_parts_of_a_class():
+    Point = collections.namedtuple("Point", "x y")
+
+    def call(x, point):
+        match point:
+            case Point(0, y):
+                return x * y
+        return x
+
+    return World(call=call, inputs=lambda s: (*fresh_tensor(s), Point(s % 2, 3)))
+
+
+@program(code="JL0102")
+def match_on_the_parts_of_a_range():
+    def call(x):
+        match range(3):
+            case [_, one, *_]:
+                return x * one
+        return x
+
+    return World(call=call)
 
 
 @program(hits=5)

@@ -12,7 +12,7 @@ import operator
 
 import torch
 import torch.nn.functional as F
-from tests.differential.kit import World, program
+from tests.differential.kit import World, fresh_tensor, program
 from torch import nn
 
 STEP = 0
@@ -970,3 +970,64 @@ def no_numbers_of_a_tensor():
 @program(hits=0)
 def more_numbers_than_a_graph_takes():
     return World(call=lambda x: x * x.repeat(40, 1).flatten().tolist()[-1])
+
+
+# ------------------------------------------------------------------------------------- patterns
+
+
+class Box:
+    def __init__(self, size, content=None):
+        self.size, self.content = size, content
+
+
+def all_kinds_of_patterns(values):
+    def call(x, value):
+        match value:
+            case None | True:
+                return x
+            case float(rate) if rate > 1:
+                x = x * rate
+            case float() as rate:
+                x = x + rate
+            case Box(size=1 | 2 as size, content=inner):
+                x = x * size, inner
+            case Box(other=_):
+                x = x / 2
+            case [first, [second, *middle], *_, last] if last is not None:
+                x = x * first + second, middle, last
+            case {"rate": rate, "x": [a, b], **rest}:
+                x = x * rate + a - b, rest
+            case str() | {}:
+                pass
+            case other:
+                x = x, other
+        return x
+
+    return World(call=call, inputs=lambda s: (*fresh_tensor(s), values[s % len(values)]))
+
+
+@program(hits=12)
+def patterns_that_fit():
+    values = [None, 2.0, 0.5, Box(2, "in"), [2, (3, 4, 5), 6, 7], {"rate": 2, "x": (1, 2), "y": 3}]
+    return all_kinds_of_patterns(values)
+
+
+@program(hits=12)
+def patterns_that_fit_in_part():
+    values = [[2, (3,), None], {"rate": 2, "x": (1,)}, "text", (), Box(3), [1, 2, 3], {"rate": 1}]
+    return all_kinds_of_patterns(values)
+
+
+@program(hits=12)
+def patterns_on_data():
+    def call(x):
+        match int(x.sum() > 0) + int(x.max() > 1):
+            case 0:
+                return x
+            case 1 if x.min() < -1:
+                x = x * 2
+            case count:
+                x = x + count
+        return x - 1
+
+    return World(call=call)

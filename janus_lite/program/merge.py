@@ -18,8 +18,7 @@ from __future__ import annotations
 
 import logging
 import operator
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Any, TypeVar
@@ -87,7 +86,6 @@ class _Builder:
         self._traces = traces
         self._cuts: list[Variables] = []
         self._loops: list[Exits] = []
-        self._around: tuple[Variables | Exits, ...] = ()  # regions that are being built
         self._next = 0
 
     def build(self) -> Merged:
@@ -143,27 +141,11 @@ class _Builder:
         cut.gotos.append((goto, cursors))
         left = [c.loops_left() for c in cursors]
         same([tuple(map(id, loops)) for loops in left], "the ways leave other loops")
-        around = self._outside(left[0][0]) if left[0] else self._around
-        if cut in around and cut is not around[-1]:
-            raise Unmergeable("a way passes by the end of the `if` it is in")
         for exits in left[0]:
             way = Cut(exits.label)
             exits.ways.append((way, Block((), goto)))
             goto = Goto(way)
         return goto
-
-    def _outside(self, region: Variables | Exits) -> tuple[Variables | Exits, ...]:
-        """The regions around another one."""
-        return self._around[: self._around.index(region)]
-
-    @contextmanager
-    def _inside(self, regions: Sequence[Variables | Exits]) -> Iterator[None]:
-        """Build what stands in these regions."""
-        before, self._around = self._around, tuple(regions)
-        try:
-            yield
-        finally:
-            self._around = before
 
     def _ended(self, end: Any) -> Block:
         return Block(tuple(self._operations), end)
@@ -363,11 +345,10 @@ class _Builder:
             if mark is not None:
                 copy = copies[id(cursor)]
                 copy.stops = (*copy.stops, Stop(mark, variables, cursor, len(cursor.loops)))
-        with self._inside((*self._around, variables)):
-            blocks = [
-                (outcomes[key], self._block([copies[id(c)] for c in group]))
-                for key, group in arms.items()
-            ]
+        blocks = [
+            (outcomes[key], self._block([copies[id(c)] for c in group]))
+            for key, group in arms.items()
+        ]
         if len(variables.gotos) < 2:
             raise Unmergeable("one way alone goes on")
         then = self._after(variables)
@@ -456,8 +437,7 @@ class _Builder:
         states = [r.trace.marks[r.mark - 1].state for r in turns]
         for one, scope in zip(turns, scopes(head, turns, states), strict=True):
             one.enter(scope, one.scopes)
-        with self._inside((*self._around, exits)):
-            body = self._block(turns)
+        body = self._block(turns)
         if len(head.gotos) < 2:
             raise Unmergeable("no round of the loop was seen")
         self._close(head)
@@ -482,8 +462,7 @@ class _Builder:
         for cursor in cursors:
             _, before = cursor.pass_mark()
             cursor.stops, cursor.loops = before.stops, before.loops
-        with self._inside(self._outside(exits)):
-            exits.ways.append((cut, self._block(cursors)))
+        exits.ways.append((cut, self._block(cursors)))
         return Goto(cut)
 
     # ------------------------------------------------------------------ plans

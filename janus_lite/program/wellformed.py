@@ -54,15 +54,15 @@ class _Ways:
     """Where the end of a block may lead.
 
     Attributes:
-        on: the cut that stands behind the block.
-        around: head and exits of the innermost loop.
+        on: the cuts behind the branches around the block, as far as the innermost loop.
+        around: head and exits of that loop.
     """
 
-    on: _Target | None = None
+    on: tuple[_Target, ...] = ()
     around: tuple[_Target, ...] = ()
 
     def target(self, cut: Cut) -> _Target:
-        for target in self.around if self.on is None else (self.on, *self.around):
+        for target in (*self.on, *self.around):
             if target.is_for(cut):
                 return target
         raise MalformedError(f"a way leads into {cut.label} from elsewhere")
@@ -128,13 +128,13 @@ def _branch(branch: Branch, known: set[int], ways: _Ways) -> None:
         return
     target = _Target(branch.cut)
     for _, arm in branch.arms:
-        _block(arm, known, replace(ways, on=target))
+        _block(arm, known, replace(ways, on=(*ways.on, target)))
     _block(branch.then, target.values(), ways)
 
 
 def _loop(loop: Loop, known: set[int], ways: _Ways) -> None:
     head = _Target(loop.head)
-    _goto(loop.start, known, _Ways(head))
+    _goto(loop.start, known, _Ways(around=(head,)))
     exits = [_Target(cut) for cut, _ in loop.exits]
     # Of the values of one round only the carried ones are there in the next.
     _block(loop.body, head.values(), _Ways(around=(head, *exits)))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from janus_lite.program.regions import (
@@ -26,6 +27,19 @@ from janus_lite.record.trace import Operation, Ref, refs_in
 
 _INDENT = "    "
 Lines = list[str]
+
+
+@dataclass(slots=True)
+class _Join:
+    """Where the arms of a branch that is being emitted meet again.
+
+    Attributes:
+        cut: that point.
+        flag: the variable that says that a way has passed it by, where one does.
+    """
+
+    cut: Cut
+    flag: str | None = None
 
 
 class BlockEmitter:
@@ -64,6 +78,8 @@ class BlockEmitter:
         self._kept = kept
         self._ways: dict[Cut, str] = {}
         self._loops = 0
+        self._joins: tuple[_Join, ...] = ()
+        self._passed_by = 0
 
     def block(self, block: Block, live: set[int]) -> Lines:
         """The lines of a block; values in `live` are used afterwards."""
@@ -92,7 +108,7 @@ class BlockEmitter:
         if isinstance(end, Goto):
             lines = self._assign(end)
             way = self._ways.get(end.cut)
-            return [*lines, way] if way is not None else lines
+            return [*lines, way] if way is not None else [*lines, *self._pass_by(end.cut)]
         if isinstance(end, Branch):
             return self._branch(end, live)
         return self._loop(end, live)
@@ -118,8 +134,35 @@ class BlockEmitter:
             return elements if value.base is None else self._value(value.base)
         return self._value(value)
 
+    def _pass_by(self, cut: Cut) -> Lines:
+        """Skip what stands behind the branches between here and a cut further on."""
+        lines = []
+        for join in reversed(self._joins):
+            if join.cut is cut:
+                break
+            if join.flag is None:
+                self._passed_by += 1
+                join.flag = f"is_passed{self._passed_by}"
+            lines.append(f"{join.flag} = True")
+        return lines
+
     def _branch(self, branch: Branch, live: set[int]) -> Lines:
-        after = live | (uses_of(branch.then) if branch.then is not None else set())
+        """A decision and its arms, then what all the arms go on with that meet again.
+
+        An arm may also lead past that, to where a branch around this one meets again.
+        """
+        if branch.cut is None or branch.then is None:
+            return self._arms(branch, live)
+        join, outer = _Join(branch.cut), self._joins
+        self._joins = (*outer, join)
+        lines = self._arms(branch, live | uses_of(branch.then))
+        self._joins = outer
+        then = self.block(branch.then, live)
+        if join.flag is None:
+            return [*lines, *then]
+        return [f"{join.flag} = False", *lines, f"if not {join.flag}:", *_indent(then)]
+
+    def _arms(self, branch: Branch, after: set[int]) -> Lines:
         operation = branch.operation
         lines = [f"# {operation.site}"]
         if is_exhaustive(branch):
@@ -136,8 +179,6 @@ class BlockEmitter:
                 lines += _indent(self.block(arm, after))
                 word = "elif"
             lines += ["else:", f"{_INDENT}{self._fail(operation)}"]
-        if branch.then is not None:
-            lines += self.block(branch.then, live)
         return lines
 
     def _loop(self, loop: Loop, live: set[int]) -> Lines:
@@ -151,7 +192,9 @@ class BlockEmitter:
         for number, (cut, _) in enumerate(loop.exits):
             self._ways[cut] = f"{name} = {number}; break" if has_ways else "break"
         lines = [*self._assign(loop.start), "while True:"]
+        joins, self._joins = self._joins, ()  # a way out of the loop is a `break`
         lines += _indent(self.block(loop.body, around))
+        self._joins = joins
         if not has_ways:
             return lines + [line for _, block in loop.exits for line in self.block(block, live)]
         for number, (_, block) in enumerate(loop.exits):

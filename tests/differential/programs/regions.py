@@ -55,6 +55,19 @@ def stateful(hits):
 # ------------------------------------------------------------------------------------ branches
 
 
+@flips(30)
+def return_past_the_end_of_the_if_around(x, w):
+    part = x if x[0] > 0.5 else None
+    y = x
+    if part is None:
+        y = y - w
+    if x[1] > 0:
+        if x[2] > 0:
+            return y
+        y = y * 2
+    return y + 3
+
+
 @flips(38)
 def one_branch(x, w):
     if x[0] > 0:

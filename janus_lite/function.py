@@ -382,7 +382,6 @@ class SpeculativeFunction(Imperative):
         reason = Reason(Code.VALUE_VARIES, _failure(operation), operation.site)
         self.last_miss = str(reason)
         self._note(reason)
-        self._count_failure(operation.site)
         if self._takes_regions:
             loops = [label for label in operation.loops if label not in self._relaxed]
             self._relaxed |= frozenset(loops[-1:])  # "always n trips" becomes "a loop in the graph"
@@ -391,10 +390,13 @@ class SpeculativeFunction(Imperative):
         hits = sum(c.hits for c in varying)
         if self._size_failures > max(_FAILURES_ALLOWED, hits / HITS_PER_RECORDING):
             self._fix_sizes()
+        else:
+            self._count_failure(operation.site)
 
     def _fix_sizes(self) -> None:
         """Take every size for a constant: decisions on the sizes of results fail too often."""
         self._may_sizes_vary, self._size_failures = False, 0
+        self._failed_at.clear()
         self._relaxed = frozenset(place for place in self._relaxed if ".shape[" not in place)
         self.cache.keep(lambda conversion: not conversion.has_varying_sizes)
         found = "sizes of results decide too much: one graph for each size from now on"

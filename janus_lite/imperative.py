@@ -33,7 +33,7 @@ from janus_lite.runtime.roots import Entry, Roots, rerunning
 _log = logging.getLogger(__name__)
 # A decision that fails so often, and in more than one call of five, costs more than a graph saves.
 _MOST_FAILURES = 6
-_MOST_FAILURES_AT_FIRST = 4  # while no graph has ever been used again
+_MOST_FAILURES_AT_FIRST = 5  # while no graph has ever been used again
 _CALLS_PER_FAILURE = 5
 
 

@@ -16,7 +16,7 @@ from torch import nn
 import janus_lite
 from janus_lite import config
 from janus_lite.errors import HINTS, Code, ConversionError, Reason
-from janus_lite.record import calls
+from janus_lite.record import builtin_functions, calls
 from janus_lite.record.outputs import OutputPlanner
 
 X = torch.arange(6.0).reshape(2, 3)
@@ -194,7 +194,7 @@ def test_a_missed_operation_is_noticed(monkeypatch: pytest.MonkeyPatch) -> None:
 
     as_ours = hidden.__code__.replace(co_filename=calls.__file__)
     monkeypatch.setattr(hidden, "__code__", as_ours)
-    monkeypatch.setitem(calls.SPECIAL, torch.mul, hidden)
+    monkeypatch.setitem(builtin_functions.SPECIAL, torch.mul, hidden)
     function: Any = janus_lite.speculate(lambda x: torch.mul(x, 2))
 
     assert torch.equal(function(X), X * 2)

@@ -17,7 +17,7 @@ import torch
 import janus_lite
 from janus_lite import config
 from janus_lite.errors import Code
-from janus_lite.record import calls
+from janus_lite.record import classes
 
 
 @dataclass
@@ -132,9 +132,9 @@ def test_a_planted_leak_in_a_contract_is_caught(monkeypatch: pytest.MonkeyPatch)
     def unchanged(session: object, value: object, **_options: object) -> object:
         return value
 
-    as_ours = unchanged.__code__.replace(co_filename=calls.__file__)
+    as_ours = unchanged.__code__.replace(co_filename=classes.__file__)
     monkeypatch.setattr(unchanged, "__code__", as_ours)
-    monkeypatch.setattr(calls, "_callback", unchanged)
+    monkeypatch.setattr(classes, "callback", unchanged)
     function: Any = janus_lite.speculate(opaque)
     x = torch.randn(3)
     function(x)

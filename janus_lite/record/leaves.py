@@ -1,0 +1,169 @@
+"""Leaves: calls that run as one step, after noting what their contract says they read."""
+
+from __future__ import annotations
+
+import functools
+import types
+from collections import deque
+from typing import Any
+
+import torch
+
+from janus_lite.errors import Code
+from janus_lite.record.contracts import (
+    ITERATORS,
+    PASS_ALONG,
+    RUN_LOCAL_TYPES,
+    VALUE_TYPES,
+    Contract,
+)
+from janus_lite.record.heap import SCALARS
+from janus_lite.record.kinds import is_a
+from janus_lite.record.session import Session
+from janus_lite.record.stack import as_seen_by_user
+
+Arguments = tuple[Any, ...]
+Keywords = dict[str, Any]
+C_FUNCTIONS = (
+    types.BuiltinFunctionType,
+    types.MethodDescriptorType,
+    types.WrapperDescriptorType,
+    types.MethodWrapperType,
+    types.ClassMethodDescriptorType,
+)
+UNKNOWN = object()
+PYTHON = (types.FunctionType, types.MethodType, functools.partial)
+_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
+
+
+def fixed(session: Session, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords]:
+    """The arguments with every varying number taken for a constant."""
+    if not session.numbers:
+        return args, kwargs
+    return session.numbers.fixed(args), {k: session.numbers.fixed(v) for k, v in kwargs.items()}
+
+
+def is_stepped(session: Session, value: Any) -> bool:
+    """Whether a value is an iterator that the run made."""
+    is_iterator = type(value) in ITERATORS and hasattr(type(value), "__next__")
+    return is_iterator and session.heap.source_of(value) is None
+
+
+def call_leaf(
+    session: Session, function: Any, contract: Contract, args: Arguments, kwargs: Keywords
+) -> Any:
+    """Call a leaf after noting what its contract says it reads."""
+    args, kwargs = fixed(session, args, kwargs)
+    if contract is Contract.AMBIENT:
+        if function is torch._C._set_grad_enabled:  # reports to the function mode itself
+            return function(*args)
+        return session.tape.ambient(function, args)
+    if contract is Contract.GETTER:
+        with Leaf(session):
+            result = function(*args, **kwargs)
+        if kwargs or not all(is_getter_argument(session, a) for a in args):
+            session.stop(Code.UNKNOWN_CALL, f"`{_name(function)}` with arguments that vary")
+        else:
+            session.heap.recall(function, args, result)
+        return result
+    if contract is Contract.PURE:
+        understood = [_leaf_argument(session, a) for a in (*args, *kwargs.values())]
+        if function not in PASS_ALONG:
+            understood = [_with_fixed_elements(session, value) for value in understood]
+        if any(value is UNKNOWN for value in understood):
+            return unknown(session, function, args, kwargs)
+        args, named = tuple(understood[: len(args)]), understood[len(args) :]
+        kwargs = dict(zip(kwargs, named, strict=True))
+    with Leaf(session):
+        return function(*args, **kwargs)
+
+
+def _leaf_argument(session: Session, value: Any) -> Any:
+    """What a pure leaf may get in place of `value`; `UNKNOWN` when it must not get it."""
+    if is_a(value, PYTHON):
+        return callback(session, value)
+    if session.heap.snapshot(value) or is_a(value, (type, *C_FUNCTIONS)):
+        return value
+    if type(value) in RUN_LOCAL_TYPES or type(value) in VALUE_TYPES:
+        if session.heap.source_of(value) is not None:
+            return UNKNOWN
+        if is_stepped(session, value):
+            return map(session.numbers.fixed, value)
+        if session.numbers and type(value) in _VIEWS:
+            session.heap.snapshot(tuple(value))
+        return value
+    iterate = session.heap.class_attribute(type(value), "__iter__")[1]
+    if is_a(iterate, types.FunctionType):
+        return session.iterate(value)
+    if is_a(value, list | tuple | dict | set | frozenset | deque):
+        return value  # its elements are only passed along
+    return UNKNOWN
+
+
+def _with_fixed_elements(session: Session, value: Any) -> Any:
+    """An iterator whose varying numbers are taken for constants: C code computes with them."""
+    return map(session.numbers.fixed, value) if is_a(value, ITERATORS) else value
+
+
+def is_getter_argument(session: Session, value: object) -> bool:
+    """Whether a guard can ask a getter again with this argument."""
+    source = session.heap.source_of(value)
+    if type(value) in SCALARS or is_a(value, type | types.ModuleType):
+        return True
+    if type(value) is tuple:
+        return all(type(part) in SCALARS for part in value)
+    return source is not None and source.is_pinned
+
+
+def as_twins(session: Session, values: Any) -> Any:
+    """Replace Python functions that C code will call back by callers of their twins."""
+    if is_a(values, dict):
+        return {k: callback(session, v) for k, v in values.items()}
+    return tuple(callback(session, v) for v in values)
+
+
+def callback(session: Session, value: Any, *, is_lazy: bool = False) -> Any:
+    """What C code may call in place of a Python function; it sees plain numbers, unless lazy."""
+    if not is_a(value, PYTHON):
+        return value
+
+    def call_twin(*args: Any, **kwargs: Any) -> Any:
+        depth, session.tape.depth = session.tape.depth, 0
+        try:
+            result = session.call(value, args, kwargs)
+            return result if is_lazy else session.numbers.fixed(result)
+        finally:
+            session.tape.depth = depth
+
+    return call_twin
+
+
+class Leaf:
+    """While a leaf runs, frames of the standard library and torch are expected.
+
+    Tensor operations that it runs are recorded like any others.
+    """
+
+    __slots__ = ("_session",)
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+
+    def __enter__(self) -> None:
+        self._session.leaves += 1
+
+    def __exit__(self, *exception: object) -> None:
+        self._session.leaves -= 1
+
+
+def unknown(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
+    """Stop the trace at a call that nothing is known about, and make it."""
+    if not session.is_stopped:
+        session.stop(Code.UNKNOWN_CALL, f"calls `{_name(function)}`, which is in no contract")
+    return as_seen_by_user(function)(*args, **kwargs)
+
+
+def _name(function: Any) -> str:
+    module = getattr(function, "__module__", None) or ""
+    name = getattr(function, "__qualname__", None) or repr(function)
+    return f"{module}.{name}" if module and module != "builtins" else str(name)

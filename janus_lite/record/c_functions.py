@@ -81,8 +81,9 @@ def call_builtin(session: Session, function: Any, args: Arguments, kwargs: Keywo
     if objclass is not None and args:
         if issubclass(objclass, torch._C.TensorBase):
             return call_torch(session, function, args, kwargs)
-        bound_method = function.__get__(args[0], type(args[0]))
-        return _call_method(session, bound_method, args[0], args[1:], kwargs)
+        owner = session.numbers.fixed(args[0]) if is_symbolic(args[0]) else args[0]
+        bound_method = function.__get__(owner, type(owner))
+        return _call_method(session, bound_method, owner, args[1:], kwargs)
     return unknown(session, function, args, kwargs)
 
 

@@ -328,6 +328,12 @@ def test_a_sample_equals_eager(expression: str, tmp_path: Path) -> None:
     check(expression, "integers", "of_argument", tmp_path)
 
 
+@pytest.mark.parametrize("name", ["of_argument", "of_attribute"])
+@pytest.mark.parametrize("expression", ["x * int.__add__(int(n), 1)", "x * int.bit_length(int(n))"])
+def test_what_a_night_has_found(expression: str, name: str, tmp_path: Path) -> None:
+    check(expression, "integers", name, tmp_path)
+
+
 @pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("expression", EXPRESSIONS)

@@ -127,6 +127,13 @@ def test_a_sample_equals_eager(source: str, expression: str, tmp_path: Path) -> 
     check(with_size(expression, SOURCES[source]), "function", inputs, tmp_path)
 
 
+@pytest.mark.parametrize("expression", ["x * int.__add__(int(n), 1)", "x * int.bit_length(n)"])
+@pytest.mark.parametrize("source", SOURCES)
+def test_what_a_night_has_found(source: str, expression: str, tmp_path: Path) -> None:
+    inputs = [torch.randn(n, 3) for n in ROWS]
+    check(with_size(expression, SOURCES[source]), "function", inputs, tmp_path)
+
+
 @pytest.mark.nightly
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("expression", EXPRESSIONS)

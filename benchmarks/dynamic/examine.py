@@ -10,8 +10,6 @@ Example:
 
 from __future__ import annotations
 
-import contextlib
-import dataclasses
 import itertools
 import statistics
 from collections.abc import Callable
@@ -189,16 +187,18 @@ def examine(question: Question) -> DynamicRow:
 
 def _examine_ours(question: Question, plan: Construct) -> Side:
     import janus_lite
+    from janus_lite import config
 
     try:
-        with _all_graphs_kept():
+        with config.patch(profit=False):  # what the profit guard drops depends on the clock
             subject = World(*question, janus_lite.speculate)
             speculated = speculative_function(subject.subject)
             counted = _LockStep(question, plan, subject).count(lambda: speculated.stats)
-        other = World(*question, janus_lite.speculate)
-        as_users = _LockStep(question, plan, other)
-        as_users.warm_up()
-        time_ratio = as_users.time()
+        with config.patch(profit=True):  # as users have it
+            other = World(*question, janus_lite.speculate)
+            as_users = _LockStep(question, plan, other)
+            as_users.warm_up()
+            time_ratio = as_users.time()
     except _DiffersError as error:
         return Side(verdict="wrong", detail=str(error))
     reasons = (*reasons_of(speculated), *reasons_of(speculative_function(other.subject)))
@@ -214,14 +214,6 @@ def _examine_ours(question: Question, plan: Construct) -> Side:
         time_ratio=time_ratio,
         failure_ratio=_failure_ratio(counted),
     )
-
-
-def _all_graphs_kept() -> contextlib.AbstractContextManager[object]:
-    """Turn the profit guard off: what it drops depends on the clock."""
-    from janus_lite import config
-
-    has_guard = "profit" in {field.name for field in dataclasses.fields(config.Config)}
-    return config.patch(profit=False) if has_guard else contextlib.nullcontext()
 
 
 def _is_descended(speculated: Any) -> bool:

@@ -186,10 +186,15 @@ class Imperative:
     @property
     def _original(self) -> Callable[..., Any]:
         """What runs imperatively, without a detour."""
-        return self.original if self._owner is None else self._call_owner
+        owner = self._owner
+        if owner is None:
+            return self.original
 
-    def _call_owner(self, /, *args: Any, **kwargs: Any) -> Any:
-        return self._run_imperatively(args, kwargs)
+        def forward(*args: Any, **kwargs: Any) -> Any:
+            module: Any = owner()
+            return type(module).forward(module, *args, **kwargs)
+
+        return forward
 
     def _call_descended(self, /, *args: Any, **kwargs: Any) -> Any:
         return self._run_descended(args, kwargs)
@@ -227,15 +232,26 @@ class Imperative:
         return config.current().profit and is_ours and on_cpu and not is_part
 
     def _on_trial(self, emitted: Emitted, *, is_region: bool) -> Emitted:
-        def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            self._trial_runs += 1
-            if not is_region:
-                return self._run_imperatively(args, kwargs)
-            with stances.stance("force_eager"):  # the recursive calls would be replayed
-                return self._run_imperatively(args, kwargs)
+        original = self._original
 
-        trial = Trial(emitted, run, self._look_up_before, self._end_trial, is_region=is_region)
+        def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+            if not is_region:
+                return original(*args, **kwargs)
+            with stances.stance("force_eager"):  # the recursive calls would be replayed
+                return original(*args, **kwargs)
+
+        trial = Trial(
+            emitted,
+            run,
+            self._count_trial_run,
+            self._look_up_before,
+            self._end_trial,
+            is_region=is_region,
+        )
         return replace(emitted, call=trial)
+
+    def _count_trial_run(self) -> None:
+        self._trial_runs += 1
 
     def _try_again(self) -> None:
         """The graphs that are there get another trial: one more is looked at before them now."""
@@ -267,7 +283,7 @@ class Imperative:
                 self.cache.clear()
             self.cache.keep(lambda c: c in newer or (c is not loser and _is_in_use(c)))
         found = (
-            f"a replay takes {verdict.replay_us:.1f} us (median), "
+            f"a replay takes {verdict.replay_us:.1f} us (mean), "
             f"an imperative call {verdict.imperative_us:.1f} us"
         )
         self._note(Reason(Code.UNPROFITABLE, found))

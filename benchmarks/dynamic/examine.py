@@ -30,7 +30,7 @@ from benchmarks.timing import HostStopwatch, no_garbage_collection
 _BLOCKS = 25
 _CALLS_PER_BLOCK = 8
 # Calls after which the profit guard has decided, of each of several graphs.
-_TRIAL_CALLS = 240
+_TRIAL_CALLS = 400
 # Of the counted calls, so many may convert or miss in a program that counts as being in one graph.
 _FEW = 4
 Question = tuple[str, str]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import types
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,7 +14,15 @@ import janus_lite
 from janus_lite import config
 from janus_lite.errors import Code
 from janus_lite.runtime import profit
-from janus_lite.runtime.profit import IN_A_ROW, REGION_TURNS, TURNS, WARM_UP, Trial, Verdict
+from janus_lite.runtime.profit import (
+    IN_A_ROW,
+    MOST_TURNS,
+    REGION_TURNS,
+    TURNS,
+    WARM_UP,
+    Trial,
+    Verdict,
+)
 
 TRIAL = 1 + WARM_UP + 2 * TURNS * IN_A_ROW  # the recording, the warm-up, calls by turns
 
@@ -49,7 +58,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Iterator[Clock]:
         yield made
 
 
-def test_a_graph_that_is_slower_is_dropped_with_both_medians(clock: Clock) -> None:
+def test_a_graph_that_is_slower_is_dropped_with_both_times(clock: Clock) -> None:
     clock.replay, clock.imperative = 20e-6, 10e-6
     speculated = speculate(lambda x: torch.relu(x) * 2)
     x = torch.randn(3)
@@ -161,6 +170,23 @@ def test_graphs_of_the_past_go_with_the_loser(clock: Clock) -> None:
     assert not speculated.conversions
 
 
+def test_times_that_vary_take_a_longer_trial(clock: Clock) -> None:
+    speculated = speculate(lambda x: x * 2)
+    lengths = random.Random(0)
+
+    for _ in range(TRIAL):  # a replay is quicker by a tenth; calls differ by much more
+        length = lengths.uniform(0.5, 1.5)
+        clock.replay, clock.imperative = 9e-6 * length, 10e-6 * length
+        speculated(torch.ones(2))
+    (graph,) = speculated.conversions
+    assert isinstance(graph.emitted.call, Trial)
+    for _ in range(2 * MOST_TURNS * IN_A_ROW):
+        speculated(torch.ones(2))
+
+    assert speculated.stats.calls > TRIAL
+    assert not any(isinstance(c.emitted.call, Trial) for c in speculated.conversions)
+
+
 @pytest.mark.parametrize(("look_up", "is_worth"), [(1e-6, True), (5e-6, False)])
 def test_looking_a_call_up_is_part_of_a_replay(
     look_up: float, is_worth: bool, monkeypatch: pytest.MonkeyPatch
@@ -180,6 +206,7 @@ def test_looking_a_call_up_is_part_of_a_replay(
     trial = Trial(
         emitted,
         takes(10e-6),
+        lambda: None,
         takes(look_up),
         lambda _, verdict: verdicts.append(verdict),
         is_region=False,

@@ -234,15 +234,13 @@ class Imperative:
     def _on_trial(self, emitted: Emitted, *, is_region: bool) -> Emitted:
         original = self._original
 
-        def run(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
-            if not is_region:
-                return original(*args, **kwargs)
+        def run_alone(*args: Any, **kwargs: Any) -> Any:
             with stances.stance("force_eager"):  # the recursive calls would be replayed
                 return original(*args, **kwargs)
 
         trial = Trial(
             emitted,
-            run,
+            run_alone if is_region else original,  # nothing more is within the time
             self._count_trial_run,
             self._look_up_before,
             self._end_trial,

@@ -30,7 +30,7 @@ from benchmarks.timing import HostStopwatch, no_garbage_collection
 _BLOCKS = 25
 _CALLS_PER_BLOCK = 8
 # Calls after which the profit guard has decided, of each of several graphs.
-_TRIAL_CALLS = 400
+_TRIAL_CALLS = 800
 # Of the counted calls, so many may convert or miss in a program that counts as being in one graph.
 _FEW = 4
 Question = tuple[str, str]
@@ -146,8 +146,9 @@ class _LockStep:
         The profit guard compares what it sees; calls one by one, each after the comparison of the
         last, find other caches than calls in a row.
         """
-        for _ in range(0, self._plan.calls + _TRIAL_CALLS, self._block):
-            self._ratio(self._block)
+        with no_garbage_collection():
+            for _ in range(0, self._plan.calls + _TRIAL_CALLS, self._block):
+                self._ratio(self._block)
 
     @property
     def _block(self) -> int:

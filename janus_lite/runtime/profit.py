@@ -62,7 +62,7 @@ class Trial:
     def __init__(
         self,
         emitted: Emitted,
-        run: Callable[[tuple[Any, ...], dict[str, Any]], Any],
+        run: Callable[..., Any],
         count_run: Callable[[], object],
         look_up: Callable[[Trial, tuple[Any, ...], dict[str, Any]], None],
         report: Callable[[Trial, Verdict], None],
@@ -97,7 +97,7 @@ class Trial:
                 return MISS
             self._count_run()
             started = clock()
-            result = self._run(args, kwargs)
+            result = self._run(*args, **kwargs)
             self._runs.append(clock() - started)
             return result
         started = clock()

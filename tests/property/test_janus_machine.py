@@ -75,6 +75,7 @@ def test_random_sequences_equal_eager(tmp_path: Path) -> None:
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("number", NIGHTLY_SEEDS)
 def test_many_random_sequences_equal_eager(number: int, tmp_path: Path) -> None:
     tally = run(tmp_path, SEQUENCES_PER_SEED, number)
@@ -170,6 +171,7 @@ PLANTS = {
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(1800)
 @pytest.mark.parametrize("name", PLANTS)
 def test_the_machine_finds_a_planted_bug(
     name: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

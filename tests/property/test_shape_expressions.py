@@ -190,6 +190,7 @@ def test_a_random_chain_equals_eager(source: str, sizes: list[tuple[int, int]]) 
 
 
 @pytest.mark.nightly
+@pytest.mark.timeout(1800)
 @pytest.mark.filterwarnings("ignore")
 @settings(deadline=None, max_examples=1500)
 @given(source=chains(), sizes=SIZES)

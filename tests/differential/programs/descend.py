@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import collections
 import contextlib
 import copy
 import functools
@@ -334,16 +335,19 @@ def locals_are_looked_at():
     return World(call=outer)
 
 
+Pair = collections.namedtuple("Pair", "dims value")
+
+
 @program(code="JL0102", hits=4)
-def a_match_statement():
+def a_match_on_the_parts_of_a_class():
     block = Block()
 
     def outer(x):
-        match x.shape[0]:
-            case 4:
-                return block(x)
-            case _:
+        match Pair(x.dim(), x):
+            case Pair(0, _):
                 return x
+            case Pair(_, inner):
+                return block(inner)
 
     return World(call=outer)
 

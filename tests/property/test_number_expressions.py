@@ -207,7 +207,7 @@ x * operator.add(n, 1)
 x * functools.reduce(operator.add, [n, 1])
 x * sum(i for i in range(int(n) % 4))
 x * len([i for i in range(3) if i < n])
-x * next(i for i in itertools.count() if i >= n % 5)
+x * next(i for i in itertools.count() if i >= n % 5 or n != n)
 x * json_len(n)
 x * dataclass_of(n).value
 x * np_of(n)

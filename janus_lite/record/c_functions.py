@@ -24,14 +24,24 @@ from janus_lite.record.contracts import (
 )
 from janus_lite.record.folds import are_varying_sizes, product
 from janus_lite.record.heap import SCALARS
-from janus_lite.record.kinds import is_a
+from janus_lite.record.kinds import elements_of, is_a
 from janus_lite.record.leaves import Arguments, Keywords, Leaf, as_twins, call_leaf, fixed, unknown
 from janus_lite.record.scalars import NUMBERS, is_symbolic
 from janus_lite.record.session import Session
 from janus_lite.record.stack import as_seen_by_user
+from janus_lite.record.syntax import has_own_equality, is_settled, merged, note_key
 from janus_lite.torch_internals import TORCH_BUILTINS
 
 _COMPARING = frozenset({"sort", "__eq__", "__ne__", "index", "count", "remove", "__contains__"})
+# What methods of containers do with their arguments: hand them on, step through them, or both
+# hash the first and hand on the second. All others may look at all of them.
+_HANDING_ON = frozenset({"append", "appendleft", "insert"})
+_KEYS = {"setdefault": 1, "__setitem__": 1, "get": 1, "pop": 1}
+_STEPPING = frozenset(
+    "__init__ __add__ __iadd__ __or__ __ior__ __and__ __iand__ __sub__ __isub__ __xor__ __ixor__ "
+    "extend extendleft update union intersection intersection_update difference difference_update "
+    "symmetric_difference symmetric_difference_update isdisjoint issubset issuperset".split()
+)
 _LOCKS = (type(threading.Lock()), type(threading.RLock()))
 _LOCK_METHODS = frozenset({"__enter__", "__exit__", "acquire", "release", "locked"})
 _TORCH_FUNCTION_TESTS: frozenset[object] = frozenset(
@@ -292,6 +302,7 @@ def _call_container(
             return containers.change(session, method, bound, args, kwargs)
         args = session.numbers.fixed(args)
         if is_a(bound, dict) and name in {"get", "__getitem__", "__contains__"}:
+            note_key(session, args[0])
             if name != "__contains__" and type(bound) is dict and args[0] in bound:
                 return session.heap.read_entry(source, bound, args[0])
             session.heap.entry(source, bound, args[0])
@@ -303,6 +314,8 @@ def _call_container(
             session.heap.keys(source, bound)
             return method(*args)
         session.heap.content(source, bound)
+        if name in _COMPARING:
+            session.heap.snapshot(bound)
     elif name in _COMPARING:
         session.heap.fix_numbers(bound)
     return _call_known_container(session, method, bound, args, kwargs)
@@ -313,12 +326,34 @@ def _call_known_container(
 ) -> Any:
     """A C method of a container whose content the run made, or has noted."""
     name = method.__name__
-    if name not in {"append", "appendleft", "extend"}:
+    if name in _COMPARING:
+        fixed(session, args, kwargs)  # the very objects stay: NaN is found by its identity alone
+    elif name not in {"append", "appendleft", "extend"}:
         args, kwargs = fixed(session, args, kwargs)
     if name in {"index", "count", "remove", "__contains__"} and args:
         session.tape.compare_by_identity(args[0], bound)
+    args = _container_arguments(session, name, bound, args)
+    if name in _COMPARING:
+        are_settled = all(is_settled(session, a, by_identity=True) for a in args)
+        if not are_settled or has_own_equality(session, *args, *elements_of(bound)):
+            return unknown(session, method, args, kwargs)
     if name in {"sort", "__eq__", "index", "count", "remove", "__contains__", "update", "extend"}:
         args, kwargs = as_twins(session, args), as_twins(session, kwargs)
-        return call_leaf(session, method, Contract.INSPECT, args, kwargs)
     with Leaf(session):  # a tensor is hashed by library code, by identity
         return method(*args, **kwargs)
+
+
+def _container_arguments(session: Session, name: str, bound: Any, args: Arguments) -> Arguments:
+    """What a container may get, after noting what its method will look at."""
+    if name == "__setitem__" and args and type(args[0]) is slice:
+        return (args[0], *(session.iterate(value) for value in args[1:]))
+    if name in _STEPPING and is_a(bound, dict):
+        return tuple(merged(session, value) for value in args)
+    if name not in _HANDING_ON:
+        for value in args[: _KEYS.get(name)]:
+            if is_a(bound, dict | set | frozenset) and name not in _STEPPING:
+                note_key(session, value)
+            session.heap.snapshot(value)  # it is hashed or compared, or its elements are
+    if name in _STEPPING:
+        return tuple(session.iterate(value) for value in args)
+    return args

@@ -6,7 +6,7 @@ import dataclasses
 import enum
 import inspect
 import types
-from collections import deque
+from collections import defaultdict, deque
 from typing import Any
 
 import torch
@@ -29,6 +29,7 @@ from janus_lite.record.leaves import (
 )
 from janus_lite.record.scalars import is_number, is_symbolic, plain
 from janus_lite.record.session import Session
+from janus_lite.record.syntax import merged, test
 
 _PASSING = (tuple, list, zip, reversed, enumerate, torch.Size)
 _SEQUENCES = (list, tuple, range, torch.Size)
@@ -71,6 +72,10 @@ def _construct_leaf(
         if is_symbolic(args[0]) or type(args[0]) is torch.Size:
             return type(plain(args[0]))
         note_class(session, args[0])
+    if cls is bool and len(args) == 1 and not kwargs:
+        return test(session, args[0])
+    if issubclass(cls, dict) and len(args) > issubclass(cls, defaultdict):
+        args = (*args[:-1], merged(session, args[-1]))
     if cls is map and args and is_a(args[0], PYTHON) and _passes_along(session, zip, args[1:]):
         with Leaf(session):  # what the callback gives goes on to whoever steps it
             return map(callback(session, args[0], is_lazy=True), *args[1:])

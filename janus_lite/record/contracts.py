@@ -202,7 +202,20 @@ PASS_ALONG: frozenset[object] = frozenset(
     {list, tuple, deque, enumerate, zip, reversed, itertools.chain, itertools.islice}
     | {itertools.cycle, itertools.repeat, itertools.zip_longest, itertools.product}
 )
+# Pure leaves that step through their arguments, besides those of `itertools`.
+_STEPPING: frozenset[object] = frozenset(
+    {list, tuple, set, frozenset, deque, enumerate, zip, map, filter, functools.reduce}
+    | {all, any, max, min, sorted, sum, math.fsum, math.prod}
+)
 RUN_LOCAL_TYPES: tuple[type, ...] = (*ITERATORS, super, property, staticmethod, classmethod)
+
+
+def is_stepping(function: Callable[..., object]) -> bool:
+    """Whether a pure leaf steps through its arguments, and asks them nothing else."""
+    is_method = issubclass(type(function), types.BuiltinFunctionType)
+    if is_method and function.__name__ in ("join", "fromkeys"):
+        return True
+    return getattr(function, "__module__", "") == "itertools" or function in _STEPPING
 
 
 # ------------------------------------------------------------------------ Python functions

@@ -22,7 +22,13 @@ from janus_lite.errors import Code, Site
 from janus_lite.record.contracts import ITERATORS
 from janus_lite.record.effects import WriteLog
 from janus_lite.record.iterators import EXHAUSTED, PEEKABLE, peek, sequence_of
-from janus_lite.record.kinds import is_a
+from janus_lite.record.kinds import (
+    element_of,
+    elements_of,
+    is_a,
+    is_read_by_user_code,
+    length_of,
+)
 from janus_lite.record.scalars import NUMBERS, Numbers, is_symbolic
 from janus_lite.record.source import (
     Answer,
@@ -69,7 +75,7 @@ def is_scalar(value: object) -> bool:
 
 # Equal means identical for these: no sign of zero, no NaN, no `__eq__` of the user.
 _PLAIN_MEMBERS = (int, bool, str, bytes, type(None))
-_SEQUENCES = (list, tuple, deque)
+_CONTAINERS = (list, tuple, deque, dict, set, frozenset)
 _IDENTITY = (
     type,
     types.FunctionType,
@@ -229,9 +235,8 @@ class Heap:
         if kind in ITERATORS and kind not in PEEKABLE:
             self._stop(Code.OUTSIDE_ITERATOR, f"reads the {kind.__qualname__} {source}")
         is_held = kind not in PEEKABLE and _has_identity(kind)  # type: ignore[arg-type]  # classes hash
-        if is_held or self._is_held(source):
-            is_root = is_a(value, torch.nn.Module) and not _is_submodule(source)
-            self._read(ReadKind.IS, source, self.pin(value, str(source), is_weak=is_root))
+        if is_held or self.is_held(source):
+            self._mark_held(value, source)
             return
         known = self.source_of(value)
         if known is None:
@@ -240,7 +245,16 @@ class Heap:
         elif known is not source:
             self._read(ReadKind.SAME, source, expected=True, key=known)
 
-    def _is_held(self, source: Source) -> bool:
+    def _mark_held(self, value: Any, source: Source) -> None:
+        """Note that this very object stands at `source`, and wherever else it was read before."""
+        known = self.source_of(value)
+        is_root = is_a(value, torch.nn.Module) and not _is_submodule(source)
+        pinned = self.pin(value, str(source), is_weak=is_root)
+        self._read(ReadKind.IS, source, pinned)
+        if known is not None and not self.is_held(known):
+            self._read(ReadKind.SAME, known, expected=True, key=pinned)
+
+    def is_held(self, source: Source) -> bool:
         """Whether what stands at `source` is taken to be this very object.
 
         So it is below pinned objects, unless that assumption broke before: then an object of the
@@ -281,9 +295,9 @@ class Heap:
             if not is_a(value, _IDENTITY) and (not is_a(value, _BUILTINS) or self._writes.effects):
                 groups[type(value)].append(source)
         for sources in groups.values():
-            exchanged = [s for s in sources if not self._is_held(s)]
+            exchanged = [s for s in sources if not self.is_held(s)]
             if exchanged and len(sources) > 1:
-                others = [s for s in sources if self._is_held(s)]
+                others = [s for s in sources if self.is_held(s)]
                 self._read(ReadKind.DISTINCT, exchanged[0], None, (*exchanged, *others))
 
     # ---------------------------------------------------------------- numbers
@@ -350,8 +364,10 @@ class Heap:
         if self._writes.is_spoiled(table, key):
             self._stop(Code.OUTSIDE_WRITE, f"reads `{owner}` after a method changed it")
             return
-        if (place := self.source_of(key)) is not None and not self._is_held(place):
+        if (place := self.source_of(key)) is not None and not self.is_held(place):
             self._read(ReadKind.IS, place, self.pin(key, str(place)))  # it was hashed
+        if is_a(table, dict) and type(table).__contains__ is not dict.__contains__:
+            self._refuse_own_reader(table, owner)
         get = dict.get if is_a(table, dict) else type(table).get
         value = get(table, key, _MISSING)
         if value is _MISSING:
@@ -593,6 +609,12 @@ class Heap:
     def _refuse_changed(self, value: object, source: Source) -> None:
         if self._writes.is_changed(value):
             self._stop(Code.OUTSIDE_WRITE, f"reads all of `{source}` after changing it")
+        self._refuse_own_reader(value, source)
+
+    def _refuse_own_reader(self, value: object, source: Source) -> None:
+        if is_read_by_user_code(value):
+            what = f"`{source}` is a {type(value).__qualname__}: a guard would run its methods"
+            self._stop(Code.UNKNOWN_OBJECT, what)
 
     @_never_raises
     def length(self, value: Any) -> None:
@@ -600,19 +622,21 @@ class Heap:
         source = self.source_of(value)
         if source is not None:
             self._refuse_changed(value, source)
-            self._read(ReadKind.LENGTH, source, len(value))
+            self._read(ReadKind.LENGTH, source, length_of(value))
 
     def element(self, value: list[Any] | tuple[Any, ...], index: int) -> Any:
         """Note one element of an outside sequence; return what the program gets for it."""
         source = self.source_of(value)
+        found = element_of(value, index)
         if source is None or self._writes.is_written(value, index):
-            return value[index]
+            return found
         if self._writes.is_rewritten(value):
             self._refuse_changed(value, source)
-        position = index if index >= 0 else len(value) + index
+        self._refuse_own_reader(value, source)
+        position = index if index >= 0 else length_of(value) + index
         if type(value) is not tuple or not is_a(source, Pinned):
-            self._read(ReadKind.LENGTH, source, len(value))
-        return self.read(value[index], self.step(Element, source, position))
+            self._read(ReadKind.LENGTH, source, length_of(value))
+        return self.read(found, self.step(Element, source, position))
 
     def fix_numbers(self, value: Any) -> None:
         """Take the varying numbers that a container made in the run holds for constants."""
@@ -637,19 +661,15 @@ class Heap:
     def keys(self, source: Source, table: dict[object, object]) -> None:
         """Note the keys of an outside dict and their order."""
         self._refuse_changed(table, source)
-        self._read(ReadKind.KEYS, source, tuple(table))
+        self._read(ReadKind.KEYS, source, elements_of(table))
 
     @_never_raises
     def content(self, source: Source, value: Any) -> None:
         """Note what an outside container holds, one level deep."""
         self._refuse_changed(value, source)
-        if is_a(value, dict):
-            self.mapping(source, value)
-        elif is_a(value, set | frozenset):
-            self.members(source, value)
-            self._read(ReadKind.KEYS, source, tuple(value))  # the order of iteration
-        else:
-            self.sequence(source, value)
+        self._note_whole(value, source)
+        if is_a(value, set | frozenset):
+            self._read(ReadKind.KEYS, source, elements_of(value))  # the order of iteration
 
     @_never_raises
     def snapshot(self, value: Any) -> bool:
@@ -664,25 +684,28 @@ class Heap:
             return True
         if id(value) in self._snapshots:
             return True
-        source = self.source_of(value)
-        if is_a(value, dict) and type(value) in (dict, OrderedDict, defaultdict):
-            if source is not None:
-                self._snapshots.add(id(value))
-                self.mapping(source, value)
-            return self._snapshot_all(dict.values(value))
-        if is_a(value, _SEQUENCES) and _plain_sequence(value):
-            if source is not None:
-                self._snapshots.add(id(value))
-                self.sequence(source, value)
-            return self._snapshot_all(value)
-        if is_a(value, set | frozenset):
-            if source is not None:
-                self._snapshots.add(id(value))
-                self.members(source, value)
-            return all(type(v) in SCALARS or is_a(v, _IDENTITY) for v in value)
         if is_a(value, slice):
             return self._snapshot_all((value.start, value.stop, value.step))
-        return False
+        if not is_a(value, _CONTAINERS):
+            return False
+        is_plain = not is_a(value, dict) or type(value) in (dict, OrderedDict, defaultdict)
+        source = self.source_of(value)
+        if source is not None:
+            if is_plain:
+                self._snapshots.add(id(value))
+            self._note_whole(value, source)
+        if is_a(value, set | frozenset):
+            return all(type(v) in SCALARS or is_a(v, _IDENTITY) for v in elements_of(value))
+        inside = dict.values(value) if is_a(value, dict) else elements_of(value)
+        return self._snapshot_all(inside) and is_plain
+
+    def _note_whole(self, value: Any, source: Source) -> None:
+        if is_a(value, dict):
+            self.mapping(source, value)
+        elif is_a(value, set | frozenset):
+            self.members(source, value)
+        else:
+            self.sequence(source, value)
 
     def _snapshot_all(self, values: Iterable[object]) -> bool:
         """Note every one of `values`, also after one that is not understood."""
@@ -693,16 +716,16 @@ class Heap:
     def members(self, source: Source, value: set[object] | frozenset[object]) -> None:
         """Note what an outside set holds."""
         self._refuse_changed(value, source)
-        if not all(type(v) in _PLAIN_MEMBERS or is_a(v, _IDENTITY) for v in value):
+        if not all(type(v) in _PLAIN_MEMBERS or is_a(v, _IDENTITY) for v in elements_of(value)):
             what = f"members of `{source}`: neither text, integers nor classes or functions"
             self._stop(Code.UNKNOWN_OBJECT, what)
-        self._read(ReadKind.MEMBERS, source, frozenset(value))
+        self._read(ReadKind.MEMBERS, source, frozenset(elements_of(value)))
 
     @_never_raises
-    def sequence(self, source: Source, value: Iterable[object]) -> None:
+    def sequence(self, source: Source, value: object) -> None:
         """Note length and elements of an outside list, tuple or deque."""
         self._refuse_changed(value, source)
-        elements = tuple(value)
+        elements = elements_of(value)
         if not is_a(value, tuple) or not is_a(source, Pinned):
             self._read(ReadKind.LENGTH, source, len(elements))
         for index, element in enumerate(elements):
@@ -729,10 +752,6 @@ def _is_made(source: Source) -> bool:
 
 def _is_submodule(source: Source) -> bool:
     return is_a(source, Entry) and str(source.owner).endswith("._modules")
-
-
-def _plain_sequence(value: Any) -> bool:
-    return type(value).__iter__ in (list.__iter__, tuple.__iter__, deque.__iter__)
 
 
 @functools.cache

@@ -13,11 +13,10 @@ import types
 from typing import Any
 
 from janus_lite.errors import Code
-from janus_lite.record import attributes, calls, host, regions, syntax, text
+from janus_lite.record import attributes, calls, host, matching, regions, syntax, text
 from janus_lite.record.audit import is_library_file
 from janus_lite.record.effects import StoreKind
 from janus_lite.record.instrument import TwinCache
-from janus_lite.record.kinds import is_a
 from janus_lite.record.session import current
 from janus_lite.record.stack import as_seen_by_user
 from janus_lite.record.trace import MarkKind
@@ -27,6 +26,19 @@ class Hooks:
     """What twins call; see `instrument.rewrite` for which construct becomes which hook."""
 
     slice = builtins.slice
+
+    MISSING = matching.MISSING
+    is_sequence = staticmethod(matching.is_sequence)
+    is_mapping = staticmethod(matching.is_mapping)
+    has_length = staticmethod(matching.has_length)
+    has_least_length = staticmethod(matching.has_least_length)
+    element = staticmethod(matching.element)
+    unpacked = staticmethod(matching.unpacked)
+    same = staticmethod(matching.same)
+    part = staticmethod(matching.part)
+    items = staticmethod(matching.items)
+    without_items = staticmethod(matching.without_items)
+    parts = staticmethod(matching.parts)
 
     @staticmethod
     def call(function: Any, /, *args: Any, **kwargs: Any) -> Any:
@@ -185,6 +197,12 @@ class Hooks:
         return syntax.compare(session, symbol, left, right)
 
     @staticmethod
+    def hashed(value: Any) -> Any:
+        """An element of a set, or a key of a dict, that is written out."""
+        session = current()
+        return value if session is None else syntax.hashed(session, value)
+
+    @staticmethod
     def identical(left: Any, right: Any) -> bool:
         """`left is right`."""
         session = current()
@@ -292,53 +310,6 @@ class Hooks:
         """`value` where it is tested and may also be the result of `and` or `or`."""
         session = current()
         return value if session is None else syntax.operand(session, value)
-
-    @staticmethod
-    def is_sequence(value: Any, length: int) -> bool:
-        """Whether a sequence pattern of so many parts may fit."""
-        return _is_matched_sequence(value) and Hooks.test(
-            Hooks.compare("==", Hooks.call(len, value), length)
-        )
-
-    @staticmethod
-    def is_longer_sequence(value: Any, length: int) -> bool:
-        """Whether a sequence pattern of so many parts and a starred one may fit."""
-        return _is_matched_sequence(value) and Hooks.test(
-            Hooks.compare(">=", Hooks.call(len, value), length)
-        )
-
-    @staticmethod
-    def is_mapping(value: Any) -> bool:
-        """Whether a mapping pattern may fit."""
-        if Hooks.call(isinstance, value, dict):
-            return True
-        match value:
-            case {}:
-                _stop_matching(value)
-                return True
-        return False
-
-    @staticmethod
-    def without_items(value: Any, *keys: Any) -> dict[Any, Any]:
-        """What `**rest` of a mapping pattern holds."""
-        found: dict[Any, Any] = Hooks.call(dict, value)
-        for key in keys:
-            del found[key]
-        return found
-
-    @staticmethod
-    def is_instance(value: Any, cls: Any) -> bool:
-        """Whether `value` is an instance of the class of a pattern."""
-        if not is_a(cls, type):
-            raise TypeError("called match pattern must be a class")
-        found: bool = Hooks.call(isinstance, value, cls)
-        return found
-
-    @staticmethod
-    def has_attribute(value: Any, name: str) -> bool:
-        """Whether `value` has the attribute of a pattern."""
-        found: bool = Hooks.call(hasattr, value, name)
-        return found
 
     @staticmethod
     def iterate(value: Any) -> Any:
@@ -460,23 +431,6 @@ class Hooks:
             session.heap.entry(owner, sys.modules, name)
         elif not name.startswith("."):
             session.stop(Code.HOST_EFFECT, f"imports `{name}` for the first time")
-
-
-def _is_matched_sequence(value: Any) -> bool:
-    """What `case [*_]` says; no code of the user runs for it."""
-    if Hooks.call(isinstance, value, (list, tuple)):
-        return True
-    match value:
-        case [*_]:
-            _stop_matching(value)
-            return True
-    return False
-
-
-def _stop_matching(value: Any) -> None:
-    session = current()
-    if session is not None:
-        session.stop(Code.SYNTAX, f"matches a {type(value).__qualname__} by its parts")
 
 
 TWINS = TwinCache(Hooks())

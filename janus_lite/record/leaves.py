@@ -16,6 +16,7 @@ from janus_lite.record.contracts import (
     RUN_LOCAL_TYPES,
     VALUE_TYPES,
     Contract,
+    is_stepping,
 )
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.kinds import is_a
@@ -67,7 +68,11 @@ def call_leaf(
             session.heap.recall(function, args, result)
         return result
     if contract is Contract.PURE:
-        understood = [_leaf_argument(session, a) for a in (*args, *kwargs.values())]
+        steps = is_stepping(function)
+        understood = [
+            _leaf_argument(session, argument, is_stepped_through=steps)
+            for argument in (*args, *kwargs.values())
+        ]
         if function not in PASS_ALONG:
             understood = [_with_fixed_elements(session, value) for value in understood]
         if any(value is UNKNOWN for value in understood):
@@ -78,7 +83,7 @@ def call_leaf(
         return function(*args, **kwargs)
 
 
-def _leaf_argument(session: Session, value: Any) -> Any:
+def _leaf_argument(session: Session, value: Any, *, is_stepped_through: bool) -> Any:
     """What a pure leaf may get in place of `value`; `UNKNOWN` when it must not get it."""
     if is_a(value, PYTHON):
         return callback(session, value)
@@ -94,7 +99,7 @@ def _leaf_argument(session: Session, value: Any) -> Any:
         return value
     iterate = session.heap.class_attribute(type(value), "__iter__")[1]
     if is_a(iterate, types.FunctionType):
-        return session.iterate(value)
+        return session.iterate(value) if is_stepped_through else UNKNOWN
     if is_a(value, list | tuple | dict | set | frozenset | deque):
         return value  # its elements are only passed along
     return UNKNOWN

@@ -167,10 +167,7 @@ class OutputPlanner:
         if is_a(value, slice):
             return Built(cls, None, tuple(map(self.plan, (value.start, value.stop, value.step))))
         if is_a(value, set | frozenset):
-            members = self._session.numbers.fixed(tuple(value))
-            if all(type(v) in SCALARS for v in members) and instance_dict(value) is None:
-                return Built(cls, None, tuple(map(Constant, members)))
-            return self._stop("a set of objects")
+            return self._build_set(value)
         if is_a(value, types.MethodType):
             function, owner = self._known(value.__func__), self.plan(value.__self__)
             return Built(cls, None, (function, owner))
@@ -189,6 +186,15 @@ class OutputPlanner:
         if _is_plain_object(cls):
             return Built(cls, None, (), attributes)
         return self._stop(f"a {cls.__qualname__} made in the run")
+
+    def _build_set(self, value: Any) -> object:
+        """A set keeps the order that its history gave it; only the same one may be made anew."""
+        members = self._session.numbers.fixed(tuple(value))
+        if not all(type(v) in SCALARS for v in members) or instance_dict(value) is not None:
+            return self._stop("a set of objects")
+        if tuple(type(value)(members)) != members:
+            return self._stop("a set in an order that only its own history gives")
+        return Built(type(value), None, tuple(map(Constant, members)))
 
     def _number(self, value: Any) -> object:
         if is_made(value):

@@ -25,7 +25,7 @@ from janus_lite.record.audit import is_library_file
 from janus_lite.record.contracts import RUN_LOCAL_TYPES, VALUE_TYPES
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.iterators import PEEKABLE
-from janus_lite.record.kinds import is_a
+from janus_lite.record.kinds import elements_of, is_a, length_of
 from janus_lite.record.scalars import is_number, is_symbolic, plain
 from janus_lite.record.session import Session
 from janus_lite.record.source import Source
@@ -148,6 +148,11 @@ def inplace(session: Session, symbol: str, left: Any, right: Any) -> Any:
         return binary(session, symbol, left, right) if result is NotImplemented else result
     if hasattr(type(left), name):
         source = session.heap.source_of(left)
+        if symbol == "+" and is_a(left, list | deque) and hasattr(type(right), "__radd__"):
+            return _added_by_right(session, left, right)
+        if source is None and is_a(left, _CONTAINERS):
+            result = session.call(getattr(left, name), (right,), {})
+            return function(left, right) if result is NotImplemented else result
         if source is None:
             session.heap.snapshot(right)
             return function(left, right)
@@ -158,6 +163,19 @@ def inplace(session: Session, symbol: str, left: Any, right: Any) -> Any:
         session.call(getattr(left, method_name), (right,), {})
         return left
     return binary(session, symbol, left, right)
+
+
+def _added_by_right(session: Session, left: Any, right: Any) -> Any:
+    """`left += right`, where Python asks the right operand before it extends the left one."""
+    if (method := _python_method(session, right, "__radd__")) is not None:
+        result = session.call(method, (right, left), {})
+        if result is not NotImplemented:
+            return result
+    if not is_a(right, torch.Tensor) or session.heap.source_of(left) is not None:
+        kind = type(right).__qualname__
+        session.stop(Code.UNKNOWN_OBJECT, f"`+=` of a {type(left).__qualname__} and a {kind}")
+    left += right
+    return left
 
 
 def _suits(left: Any, right: Any) -> bool:
@@ -211,7 +229,8 @@ def _dispatch(
     for method, one, other in attempts:
         if method is None:
             c_method = getattr(type(one), name if one is left else reflected, None)
-            result = c_method(one, other) if c_method is not None else NotImplemented
+            operation = c_method or _not_implemented
+            result = _c_operation(session, operation, name, one, other)
         else:
             result = session.call(method, (one, other), {})
         if result is not NotImplemented:
@@ -224,6 +243,10 @@ def _dispatch(
     return function(left, right)  # raises what Python raises
 
 
+def _not_implemented(_left: object, _right: object) -> Any:
+    return NotImplemented
+
+
 def _c_operation(
     session: Session, function: Callable[..., Any], name: str, left: Any, right: Any
 ) -> Any:
@@ -232,13 +255,13 @@ def _c_operation(
         session.heap.compare_identity(left, right)
     by_identity = name in {"__eq__", "__ne__"} or not is_a(left, str | bytes)
     for value in (left, right):
-        if not _is_settled(session, value, by_identity=by_identity):
+        if not is_settled(session, value, by_identity=by_identity):
             kind = type(value).__qualname__
             session.stop(Code.UNKNOWN_OBJECT, f"`{name}` of a {kind}, which C code reads")
     return function(left, right)
 
 
-def _is_settled(session: Session, value: Any, *, by_identity: bool) -> bool:
+def is_settled(session: Session, value: Any, *, by_identity: bool) -> bool:
     """Whether the guards cover what an operator of C code reads of `value`.
 
     An object whose class keeps `object`'s equality has only its identity, which is covered; as text
@@ -247,8 +270,8 @@ def _is_settled(session: Session, value: Any, *, by_identity: bool) -> bool:
     if session.heap.snapshot(value) or type(value) in _UNCHANGING or is_a(value, _NUMPY_SCALAR):
         return True
     if is_a(value, _CONTAINERS):
-        elements = dict.values(value) if is_a(value, dict) else tuple(value)
-        return all(_is_settled(session, e, by_identity=by_identity) for e in elements)
+        elements = dict.values(value) if is_a(value, dict) else elements_of(value)
+        return all(is_settled(session, e, by_identity=by_identity) for e in elements)
     is_member = is_a(value, enum.Enum) and is_a(value, str | int)
     is_fixed = is_member or is_a(value, types.MethodType) or _has_only_identity(type(value))
     if by_identity and is_fixed:
@@ -258,7 +281,7 @@ def _is_settled(session: Session, value: Any, *, by_identity: bool) -> bool:
 
 def _has_only_identity(cls: type) -> bool:
     method: object = cls.__eq__
-    return method is object.__eq__ or is_a(method, types.FunctionType)
+    return method is object.__eq__
 
 
 def _plain_operation(
@@ -301,10 +324,16 @@ def contains(session: Session, item: Any, container: Any) -> bool:
     session.regions.look(item, container)
     if is_a(container, torch.Tensor):
         return bool(session.call(type(container).__contains__, (container, item), {}))
-    item, container = session.numbers.fixed(item), session.numbers.fixed(container)
+    plain_item, container = session.numbers.fixed(item), session.numbers.fixed(container)
+    if not is_a(container, _CONTAINERS):
+        item = plain_item  # a container finds NaN by its identity: it gets the very object
     session.tape.compare_by_identity(item, container)
     if (method := _python_method(session, container, "__contains__")) is not None:
         return test(session, session.call(method, (container, item), {}))
+    return _is_inside(session, item, container)
+
+
+def _is_inside(session: Session, item: Any, container: Any) -> bool:
     source = session.heap.source_of(container)
     if source is None and is_a(container, list | deque):
         session.heap.fix_numbers(container)
@@ -314,6 +343,10 @@ def contains(session: Session, item: Any, container: Any) -> bool:
         return any(compare(session, "==", item, other) for other in iterate(session, container))
     elif session.numbers:
         session.heap.snapshot(container)  # its numbers are compared by C code
+    if is_a(container, _SEQUENCES):
+        return _is_among(session, item, container)
+    if is_a(container, _CONTAINERS) and not is_a(item, torch.Tensor):
+        note_key(session, item)
     if is_a(item, torch.Tensor):  # hashed by library code, by identity
         session.regions.spoil("looks for a tensor in a container")
         with session.own_work():
@@ -321,22 +354,54 @@ def contains(session: Session, item: Any, container: Any) -> bool:
     return item in container
 
 
+def _is_among(session: Session, item: Any, container: Any) -> bool:
+    """`item in container` for a sequence, whose elements are asked one by one."""
+    elements = elements_of(container)
+    if has_own_equality(session, item, *elements):
+        return any(
+            other is item or test(session, compare(session, "==", other, item))
+            for other in elements
+        )
+    if not is_settled(session, item, by_identity=True):
+        session.stop(Code.UNKNOWN_OBJECT, f"looks for a {type(item).__qualname__} in a container")
+    if not is_a(item, torch.Tensor):
+        return item in container
+    session.regions.spoil("looks for a tensor in a container")
+    with session.own_work():
+        return item in container
+
+
+def has_own_equality(session: Session, *values: Any) -> bool:
+    """Whether Python code says when one of `values` equals something else."""
+    return any(_python_method(session, value, "__eq__") is not None for value in values)
+
+
 def _note_membership(session: Session, source: Source, item: Any, container: Any) -> None:
     """Note what `in` looks at of an outside container."""
     if is_a(container, dict):
-        _note_key(session, item)
+        note_key(session, item)
         session.heap.entry(source, container, item)
     elif is_a(container, _CONTAINERS):
         session.heap.content(source, container)
+        session.heap.snapshot(container)  # C code compares what is in its elements, too
     elif not is_a(container, types.MappingProxyType):
         session.stop(Code.UNKNOWN_OBJECT, f"`in` on a {type(container).__qualname__}")
 
 
-def _note_key(session: Session, key: object) -> None:
-    if type(key) not in SCALARS:
-        if session.heap.source_of(key) is None and not is_a(key, type | tuple):
-            session.stop(Code.UNKNOWN_OBJECT, f"a dict key of type {type(key).__qualname__}")
-        session.heap.pin(key, "a key")
+def note_key(session: Session, key: object) -> None:
+    """Note what a dict or set finds an entry by."""
+    if type(key) in SCALARS or session.heap.snapshot(key):
+        return
+    source = session.heap.source_of(key)
+    is_held = source is not None and session.heap.is_held(source)
+    if not is_held and not _has_only_identity(type(key)):
+        session.stop(Code.UNKNOWN_OBJECT, f"a dict key of type {type(key).__qualname__}")
+
+
+def hashed(session: Session, key: Any) -> Any:
+    """`key` where a set or dict is made with it."""
+    note_key(session, key)
+    return key
 
 
 # -------------------------------------------------------------------------------------- items
@@ -356,12 +421,10 @@ def load_item(session: Session, owner: Any, key: Any) -> Any:
         return session.call(method, (owner, key), {})
     source = session.heap.source_of(owner)
     if source is None:
-        if is_a(owner, defaultdict) and key not in owner:
-            return _default_item(session, owner, key)
-        return owner[key]
+        return _load_made_item(session, owner, key)
     if is_a(owner, dict):
         return _load_entry(session, source, owner, key)
-    if is_a(owner, list | tuple) and type(key) is int and -len(owner) <= key < len(owner):
+    if is_a(owner, list | tuple) and _is_within(owner, key):
         return session.heap.element(owner, key)
     if is_a(owner, _SEQUENCES):
         session.heap.content(source, owner)
@@ -370,8 +433,20 @@ def load_item(session: Session, owner: Any, key: Any) -> Any:
     return owner[key]
 
 
+def _load_made_item(session: Session, owner: Any, key: Any) -> Any:
+    if is_a(owner, dict):
+        note_key(session, key)
+    if is_a(owner, defaultdict) and key not in owner:
+        return _default_item(session, owner, key)
+    return owner[key]
+
+
+def _is_within(owner: Any, index: Any) -> bool:
+    return type(index) is int and -length_of(owner) <= index < length_of(owner)
+
+
 def _load_entry(session: Session, source: Source, owner: dict[Any, Any], key: Any) -> Any:
-    _note_key(session, key)
+    note_key(session, key)
     if type(owner) is dict and key in owner:
         return session.heap.read_entry(source, owner, key)
     session.heap.entry(source, owner, key)
@@ -409,12 +484,14 @@ def store_item(session: Session, value: Any, owner: Any, key: Any) -> None:
     elif (method := _python_method(session, owner, "__setitem__")) is not None:
         session.call(method, (owner, key, value), {})
     else:
+        if is_a(key, slice):
+            value = iterate(session, value)
         if type(owner) is not dict or session.heap.source_of(owner) is None:
             key = session.numbers.fixed(key)
         key = session.numbers.fix_made(key)
         if session.heap.source_of(owner) is not None:
             if not is_a(key, slice) and not is_symbolic(key):
-                _note_key(session, key)
+                note_key(session, key)
             containers.store_item(session, owner, key, value)
         owner[plain(key)] = value
 
@@ -429,7 +506,7 @@ def delete_item(session: Session, owner: Any, key: Any) -> None:
     else:
         if session.heap.source_of(owner) is not None:
             if not is_a(key, slice):
-                _note_key(session, key)
+                note_key(session, key)
             containers.delete_item(session, owner, key)
         del owner[key]
 
@@ -531,12 +608,24 @@ def _note_nested(session: Session, value: Any) -> None:
 def spread_mapping(session: Session, value: Any) -> Any:
     """What may be passed as `**value`."""
     source = session.heap.source_of(value)
-    if type(value) in (dict, OrderedDict):
+    # CPython takes what is in a dict as it is, unless its class iterates in another way.
+    if type(value) is OrderedDict or (is_a(value, dict) and type(value).__iter__ is dict.__iter__):
         if source is not None:
             session.heap.mapping(source, value)
         return value
+    if session.heap.class_attribute(type(value), "keys")[1] is None:
+        return value  # Python says that it is no mapping
     keys = iterate(session, session.call(attributes.load(session, value, "keys"), (), {}))
     return {key: load_item(session, value, key) for key in keys}
+
+
+def merged(session: Session, value: Any) -> Any:
+    """What a dict may get in place of `value` to take its entries: a mapping, or pairs."""
+    if type(value) in VALUE_TYPES:
+        return value
+    if is_a(value, dict) or session.heap.class_attribute(type(value), "keys")[1] is not None:
+        return spread_mapping(session, value)
+    return [iterate(session, pair) for pair in iterate(session, value)]
 
 
 # ------------------------------------------------------------------------------ truth and text
@@ -549,12 +638,18 @@ def test(session: Session, value: Any) -> bool:
         return bool(value)
     for name in ("__bool__", "__len__"):
         if (method := _python_method(session, value, name)) is not None:
-            return bool(session.call(method, (value,), {}))
+            answer = session.numbers.fixed(session.call(method, (value,), {}))
+            return bool(_answering(name, answer))
         if not _is_plain(value) and session.heap.class_attribute(type(value), name)[1] is not None:
-            if not is_a(value, _CONTAINERS) and not _is_settled(session, value, by_identity=False):
+            if not is_a(value, _CONTAINERS) and not is_settled(session, value, by_identity=False):
                 session.stop(Code.UNKNOWN_OBJECT, f"the truth of a {type(value).__qualname__}")
             break
     return bool(value)
+
+
+def _answering(method: str, answer: object) -> object:
+    """An object whose `method` gives `answer`; Python says whether that will do."""
+    return type("Answering", (), {method: lambda _: answer})()
 
 
 def operand(session: Session, value: Any) -> Any:

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from janus_lite.record.instrument.locate import FunctionNode
+from janus_lite.record.instrument.patterns import Asked
 
 Names = frozenset[str]
 _NONE: Names = frozenset()
@@ -73,7 +74,8 @@ class Liveness:
             case ast.If():
                 self.after[id(node)] = after | self._captured
                 arms = self._block(node.body, after, targets)
-                return arms | self._block(node.orelse, after, targets) | _loads([node.test])
+                live = arms | self._block(node.orelse, after, targets) | _loads([node.test])
+                return live - _answers(node.test)
             case ast.While() | ast.For():
                 return self._loop(node, after, targets)
             case ast.Return() | ast.Raise():
@@ -128,6 +130,12 @@ def _loads(nodes: Iterable[ast.AST]) -> Names:
         for name in ast.walk(node)
         if isinstance(name, ast.Name) and not isinstance(name.ctx, ast.Store)
     )
+
+
+def _answers(test: ast.expr) -> Names:
+    """Names of ours that a test gives their values before anything reads them."""
+    asked = (node for node in ast.walk(test) if isinstance(node, Asked))
+    return frozenset(node.into for node in asked if node.into is not None)
 
 
 def _stores(nodes: Iterable[ast.AST]) -> Names:

@@ -1,23 +1,19 @@
 """`match` -> `if`: the statement as tests and assignments, before anything is rewritten.
 
-A case becomes an `if` whose test says what the pattern says, in the order in which Python asks.
-What a pattern binds is assigned once the whole pattern fits. A guard that fails leads to the next
-case. Alternatives that bind names and the positional parts of classes other than the built-in ones
-have no rule: they refuse the function.
+A case becomes an `if` whose test asks what the pattern asks, each thing once and in the order in
+which CPython asks; hooks answer (`record.matching`). What a pattern binds is assigned once the
+whole pattern fits. A guard that fails leads to the next case.
 """
 
 from __future__ import annotations
 
 import ast
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import TypeVar
 
 from janus_lite.record.instrument.locate import FunctionNode, no_rule
 
 _T = TypeVar("_T", bound=ast.AST)
-# A single positional pattern of these stands for the subject itself.
-_ITSELF = frozenset("bool bytearray bytes dict float frozenset int list set str tuple".split())
-_Bindings = list[tuple[str, ast.expr]]
 
 
 class Held(ast.Name):
@@ -30,15 +26,19 @@ class Asked(ast.expr):
     Attributes:
         name: of the hook.
         args: expressions of the program.
+        into: a name of ours that gets the answer; the expression then says whether there is one.
     """
 
     _fields = ("name", "args")
     name: str
     args: list[ast.expr]
+    into: str | None
 
-    def __init__(self, name: str = "", args: Sequence[ast.expr] = ()) -> None:
+    def __init__(
+        self, name: str = "", args: Sequence[ast.expr] = (), into: str | None = None
+    ) -> None:
         super().__init__()
-        self.name, self.args = name, list(args)
+        self.name, self.args, self.into = name, list(args), into
 
 
 def without_match(function: FunctionNode) -> FunctionNode:
@@ -91,112 +91,157 @@ class _Matches(ast.NodeTransformer):
         if not cases:
             return []
         case, *others = cases
-        tests, bindings = _pattern(case.pattern, Held(subject, ast.Load()))
+        fit = _Fit(self._name)
+        fit.add(case.pattern, subject)
+        tests = fit.tests
         binds: list[ast.stmt] = [
-            ast.Assign([ast.Name(name, ast.Store())], value) for name, value in bindings
+            ast.Assign([ast.Name(name, ast.Store())], _held(kept)) for name, kept in fit.bindings
         ]
         if case.guard is not None and binds:
             done = self._name()
             body = [_set(done, value=True), *case.body]
             guarded = ast.If(case.guard, body, [])
-            held = ast.UnaryOp(ast.Not(), Held(done, ast.Load()))
+            others_follow = ast.UnaryOp(ast.Not(), _held(done))
             new = [
                 _set(done, value=False),
                 *_if(tests, [*binds, _at(guarded, case.guard)], []),
-                ast.If(held, self._cases(others, subject) or [ast.Pass()], []),
+                ast.If(others_follow, self._cases(others, subject) or [ast.Pass()], []),
             ]
         else:
-            tests += [] if case.guard is None else [case.guard]
+            tests = tests if case.guard is None else [*tests, case.guard]
             new = _if(tests, [*binds, *case.body], self._cases(others, subject))
         return [_at(statement, case.pattern) for statement in new]
 
 
-def _pattern(pattern: ast.pattern, subject: ast.expr) -> tuple[list[ast.expr], _Bindings]:
-    """What has to hold for a pattern, and what it binds then."""
+class _Fit:
+    """What has to hold for a pattern to fit a value, and what it binds then.
+
+    Attributes:
+        tests: asked one after the other, until one fails.
+        bindings: names of the program, and the names of ours that hold their values.
+    """
+
+    def __init__(self, name: Callable[[], str]) -> None:
+        self._name = name
+        self.tests: list[ast.expr] = []
+        self.bindings: list[tuple[str, str]] = []
+
+    def add(self, pattern: ast.pattern, value: str) -> None:
+        """Add what `pattern` says of the value that our name `value` holds."""
+        since = len(self.tests)
+        match pattern:
+            case ast.MatchValue(value=constant):
+                self.tests.append(ast.Compare(_held(value), [ast.Eq()], [constant]))
+            case ast.MatchSingleton(value=singleton):
+                self.tests.append(ast.Compare(_held(value), [ast.Is()], [ast.Constant(singleton)]))
+            case ast.MatchAs(pattern=inner, name=name):
+                if inner is not None:
+                    self.add(inner, value)
+                if name is not None:
+                    self.bindings.append((name, value))
+            case ast.MatchOr(patterns=patterns):
+                self._alternatives(patterns, value)
+            case ast.MatchSequence(patterns=patterns):
+                self._sequence(patterns, value)
+            case ast.MatchMapping():
+                self._mapping(pattern, value)
+            case ast.MatchClass():
+                self._class(pattern, value)
+            case _:
+                raise no_rule(pattern)
+        self.tests[since:] = [_at(test, pattern) for test in self.tests[since:]]
+
+    def _ask(self, hook: str, *args: ast.expr) -> None:
+        self.tests.append(Asked(hook, args))
+
+    def _get(self, hook: str, *args: ast.expr) -> str:
+        """Ask for a value without which the pattern does not fit; return the name that holds it."""
+        name = self._name()
+        self.tests.append(Asked(hook, args, name))
+        return name
+
+    def _alternatives(self, patterns: Sequence[ast.pattern], value: str) -> None:
+        """All of them bind the same names; the one that fits gives each its value."""
+        kept: dict[str, str] = {}
+        ways: list[ast.expr] = []
+        for pattern in patterns:
+            fit = _Fit(self._name)
+            fit.add(pattern, value)
+            for name, held in fit.bindings:
+                into = kept.setdefault(name, self._name())
+                fit.tests.append(_at(Asked("same", [_held(held)], into), pattern))
+            ways.append(_all(fit.tests) if fit.tests else ast.Constant(value=True))
+        self.tests.append(ast.BoolOp(ast.Or(), ways))
+        self.bindings += kept.items()
+
+    def _sequence(self, patterns: Sequence[ast.pattern], value: str) -> None:
+        self._ask("is_sequence", _held(value))
+        stars = [n for n, p in enumerate(patterns) if isinstance(p, ast.MatchStar)]
+        least = len(patterns) - len(stars)
+        if least or not stars:
+            asked = "has_least_length" if stars else "has_length"
+            self._ask(asked, _held(value), ast.Constant(least))
+        if not all(_is_wildcard(p) for p in patterns):
+            if any(_is_wildcard(patterns[star]) for star in stars):
+                self._elements(patterns, value, stars[0])
+            else:
+                self._unpacked(patterns, value, stars)
+
+    def _elements(self, patterns: Sequence[ast.pattern], value: str, star: int) -> None:
+        """`[first, *_, last]`: each element is taken by its index, just before it is looked at."""
+        for number, part in enumerate(patterns):
+            if number != star and not _is_wildcard(part):
+                behind = len(patterns) - number if number > star else None
+                index = (ast.Constant(number), ast.Constant(behind))
+                self.add(part, self._get("element", _held(value), *index))
+
+    def _unpacked(self, patterns: Sequence[ast.pattern], value: str, stars: list[int]) -> None:
+        """`[first, *others]`: all elements are taken before one is looked at."""
+        before = stars[0] if stars else len(patterns)
+        behind = ast.Constant(len(patterns) - before - 1 if stars else None)
+        found = self._get("unpacked", _held(value), ast.Constant(before), behind)
+        self._parts(patterns, found)
+
+    def _parts(self, patterns: Sequence[ast.pattern], found: str) -> None:
+        """The patterns of the values that the tuple `found` of ours holds."""
+        for number, part in enumerate(patterns):
+            match part:
+                case ast.MatchStar(name=str(name)):
+                    self.bindings.append((name, self._part(found, number)))
+                case _ if not _is_wildcard(part):
+                    self.add(part, self._part(found, number))
+
+    def _part(self, found: str, number: int) -> str:
+        return self._get("part", _held(found), ast.Constant(number))
+
+    def _mapping(self, pattern: ast.MatchMapping, value: str) -> None:
+        self._ask("is_mapping", _held(value))
+        keys = ""
+        if pattern.keys:
+            self._ask("has_least_length", _held(value), ast.Constant(len(pattern.keys)))
+        if pattern.keys or pattern.rest is not None:
+            keys = self._get("same", ast.Tuple(pattern.keys, ast.Load()))
+        if pattern.keys:
+            self._parts(pattern.patterns, self._get("items", _held(value), _held(keys)))
+        if pattern.rest is not None:
+            rest = self._get("without_items", _held(value), _held(keys))
+            self.bindings.append((pattern.rest, rest))
+
+    def _class(self, pattern: ast.MatchClass, value: str) -> None:
+        count, names = len(pattern.patterns), map(ast.Constant, pattern.kwd_attrs)
+        found = self._get("parts", _held(value), pattern.cls, ast.Constant(count), *names)
+        self._parts([*pattern.patterns, *pattern.kwd_patterns], found)
+
+
+def _is_wildcard(pattern: ast.pattern) -> bool:
     match pattern:
-        case ast.MatchValue(value=value):
-            return [_at(ast.Compare(subject, [ast.Eq()], [value]), pattern)], []
-        case ast.MatchSingleton(value=singleton):
-            return [_at(ast.Compare(subject, [ast.Is()], [ast.Constant(singleton)]), pattern)], []
-        case ast.MatchAs(pattern=inner, name=name):
-            tests, bindings = ([], []) if inner is None else _pattern(inner, subject)
-            return tests, [*bindings, *([] if name is None else [(name, subject)])]
-        case ast.MatchOr(patterns=patterns):
-            return _alternatives(pattern, patterns, subject), []
-        case ast.MatchSequence(patterns=patterns):
-            return _sequence(pattern, patterns, subject)
-        case ast.MatchMapping():
-            return _mapping(pattern, subject)
-        case ast.MatchClass():
-            return _class(pattern, subject)
-    raise no_rule(pattern)
+        case ast.MatchAs(pattern=None, name=None) | ast.MatchStar(name=None):
+            return True
+    return False
 
 
-def _alternatives(
-    pattern: ast.pattern, patterns: Sequence[ast.pattern], subject: ast.expr
-) -> list[ast.expr]:
-    found = [_pattern(p, subject) for p in patterns]
-    if any(bindings for _, bindings in found):
-        raise no_rule(pattern, "alternatives that bind names")
-    if not all(tests for tests, _ in found):
-        return []  # one of them takes everything
-    return [_at(ast.BoolOp(ast.Or(), [_all(tests) for tests, _ in found]), pattern)]
-
-
-def _sequence(
-    pattern: ast.pattern, patterns: Sequence[ast.pattern], subject: ast.expr
-) -> tuple[list[ast.expr], _Bindings]:
-    stars = [n for n, p in enumerate(patterns) if isinstance(p, ast.MatchStar)]
-    least = len(patterns) - len(stars)
-    asked = "is_longer_sequence" if stars else "is_sequence"
-    tests: list[ast.expr] = [Asked(asked, [subject, ast.Constant(least)])]
-    bindings: _Bindings = []
-    for number, part in enumerate(patterns):
-        behind = number - len(patterns)
-        if isinstance(part, ast.MatchStar):
-            if part.name is not None:
-                stop = ast.Constant(behind + 1 or None)
-                items = ast.Subscript(subject, ast.Slice(ast.Constant(number), stop), ast.Load())
-                bindings.append((part.name, ast.List([ast.Starred(items, ast.Load())], ast.Load())))
-            continue
-        index = behind if stars and number > stars[0] else number
-        element = ast.Subscript(subject, ast.Constant(index), ast.Load())
-        more, inner = _pattern(part, element)
-        tests += more
-        bindings += inner
-    return [_at(t, pattern) for t in tests], [(n, _at(v, pattern)) for n, v in bindings]
-
-
-def _mapping(pattern: ast.MatchMapping, subject: ast.expr) -> tuple[list[ast.expr], _Bindings]:
-    tests: list[ast.expr] = [Asked("is_mapping", [subject])]
-    bindings: _Bindings = []
-    for key, part in zip(pattern.keys, pattern.patterns, strict=True):
-        tests.append(ast.Compare(key, [ast.In()], [subject]))
-        more, inner = _pattern(part, ast.Subscript(subject, key, ast.Load()))
-        tests += more
-        bindings += inner
-    if pattern.rest is not None:
-        bindings.append((pattern.rest, Asked("without_items", [subject, *pattern.keys])))
-    return [_at(t, pattern) for t in tests], [(n, _at(v, pattern)) for n, v in bindings]
-
-
-def _class(pattern: ast.MatchClass, subject: ast.expr) -> tuple[list[ast.expr], _Bindings]:
-    tests: list[ast.expr] = [Asked("is_instance", [subject, pattern.cls])]
-    bindings: _Bindings = []
-    parts: list[tuple[ast.pattern, ast.expr]] = []
-    if pattern.patterns:
-        is_itself = isinstance(pattern.cls, ast.Name) and pattern.cls.id in _ITSELF
-        if len(pattern.patterns) > 1 or not is_itself:
-            raise no_rule(pattern, "positional patterns of a class")
-        parts.append((pattern.patterns[0], subject))
-    for name, part in zip(pattern.kwd_attrs, pattern.kwd_patterns, strict=True):
-        tests.append(Asked("has_attribute", [subject, ast.Constant(name)]))
-        parts.append((part, ast.Attribute(subject, name, ast.Load())))
-    for part, value in parts:
-        more, inner = _pattern(part, value)
-        tests += more
-        bindings += inner
-    return [_at(t, pattern) for t in tests], [(n, _at(v, pattern)) for n, v in bindings]
+def _held(name: str) -> ast.expr:
+    return Held(name, ast.Load())
 
 
 def _all(tests: list[ast.expr]) -> ast.expr:

@@ -10,6 +10,7 @@ A node type without a rule refuses the function (deny by default).
 from __future__ import annotations
 
 import ast
+import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -49,6 +50,8 @@ _COMPARE: dict[type[ast.cmpop], str] = {
 # Builtins that look at the caller's frame: under a hook they would see the hook's frame.
 _FRAME_BUILTINS = frozenset({"locals", "eval", "exec"})
 _FRAME_BUILTINS_WITHOUT_ARGUMENTS = frozenset({"vars", "dir"})
+# Until 3.11 the compiler tests `a` once in the value of `(a and b) or c`; later ones do it twice.
+_TESTS_NESTED_ONCE = sys.version_info < (3, 12)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -199,33 +202,64 @@ class Rewriter:
 
     def _unary(self, node: ast.UnaryOp) -> ast.expr:
         if isinstance(node.op, ast.Not):
-            return ast.UnaryOp(ast.Not(), self._test(node.operand))
+            return ast.UnaryOp(ast.Not(), _hook("test", self.expr(node.operand)))
         if isinstance(node.operand, ast.Constant):
             return node
         return _hook("unary", ast.Constant(_UNARY[type(node.op)]), self.expr(node.operand))
 
     def _test(self, node: ast.expr) -> ast.expr:
-        if isinstance(node, ast.Constant):
-            return node
-        return _locate(_hook("test", self.expr(node)), node)
+        """An expression that is only tested: each of its parts at most once, as Python jumps."""
+        new: ast.expr
+        match node:
+            case ast.Constant():
+                return node
+            case ast.BoolOp(op=op, values=values):
+                new = ast.BoolOp(op, [self._test(value) for value in values])
+            case ast.UnaryOp(op=ast.Not(), operand=operand):
+                new = ast.UnaryOp(ast.Not(), self._test(operand))
+            case ast.Compare(ops=[_, _, *_]):
+                new = ast.BoolOp(ast.And(), [_hook("test", link) for link in self._links(node)])
+            case ast.IfExp(body=body, orelse=orelse) if _is_tested_in_parts(body, orelse):
+                new = ast.IfExp(self._test(node.test), self._test(body), self._test(orelse))
+            case _:
+                new = _hook("test", self.expr(node))
+        return _locate(new, node)
 
     def _bool_op(self, node: ast.BoolOp) -> ast.expr:
         """`a and b` as `b if test(a) else a`, so that a truth test by user code is seen."""
-        *first, result = self._exprs(node.values)
-        for value, original in zip(reversed(first), reversed(node.values[:-1]), strict=True):
+        *first, last = node.values
+        result = self.expr(last)
+        for original in reversed(first):
             if self._in_iterable or isinstance(original, ast.Compare):
-                noted = _hook("operand", value)
+                noted = _hook("operand", self.expr(original))
                 result = ast.BoolOp(node.op, [noted, result])
                 continue
-            again: ast.expr = value
-            if not isinstance(value, ast.Name | ast.Constant):
-                name = self._temporary()
-                value = ast.NamedExpr(ast.Name(name, ast.Store()), value)
-                again = ast.Name(name, ast.Load())
-            test = _hook("test", value)
+            test, again = self._operand(original)
             is_and = isinstance(node.op, ast.And)
             result = ast.IfExp(test, *((result, again) if is_and else (again, result)))
         return result
+
+    def _operand(self, node: ast.expr) -> tuple[ast.expr, ast.expr]:
+        """The test of a value that is also the result if the test ends the expression."""
+        if _TESTS_NESTED_ONCE and _is_nested(node):
+            name = self._temporary()
+            return self._kept_test(node, name), ast.Name(name, ast.Load())
+        value = self.expr(node)
+        if isinstance(value, ast.Name | ast.Constant):
+            return _hook("test", value), value
+        name = self._temporary()
+        held = ast.NamedExpr(ast.Name(name, ast.Store()), value)
+        return _hook("test", held), ast.Name(name, ast.Load())
+
+    def _kept_test(self, node: ast.expr, name: str) -> ast.expr:
+        """The test of `and`s and `or`s in each other; `name` keeps what was tested last."""
+        match node:
+            case ast.BoolOp(op=op, values=values):
+                return ast.BoolOp(op, [self._kept_test(value, name) for value in values])
+            case ast.IfExp(test=test) if _is_nested(node):
+                arms = [self._kept_test(arm, name) for arm in (node.body, node.orelse)]
+                return ast.IfExp(self._test(test), *arms)
+        return _hook("test", ast.NamedExpr(ast.Name(name, ast.Store()), self.expr(node)))
 
     def _if_exp(self, node: ast.IfExp) -> ast.expr:
         new = ast.IfExp(self._test(node.test), self.expr(node.body), self.expr(node.orelse))
@@ -234,6 +268,13 @@ class Rewriter:
         return _hook("chosen", ast.Constant(node.lineno), _hook("position"), _locate(new, node))
 
     def _compare(self, node: ast.Compare) -> ast.expr:
+        *first, last = self._links(node)
+        if not first:
+            return last
+        return ast.BoolOp(ast.And(), [*(_hook("operand", link) for link in first), last])
+
+    def _links(self, node: ast.Compare) -> list[ast.expr]:
+        """The comparisons of a chain."""
         links: list[ast.expr] = []
         left = self.expr(node.left)
         for index, (op, comparator) in enumerate(zip(node.ops, node.comparators, strict=True)):
@@ -241,20 +282,19 @@ class Rewriter:
             if index < len(node.ops) - 1:
                 name = self._temporary()
                 right = ast.NamedExpr(ast.Name(name, ast.Store()), right)
-                links.append(_hook("operand", _comparison(op, left, right)))
+            links.append(_comparison(op, left, right))
+            if index < len(node.ops) - 1:
                 left = ast.Name(name, ast.Load())
-            else:
-                links.append(_comparison(op, left, right))
-        return links[0] if len(links) == 1 else ast.BoolOp(ast.And(), links)
+        return links
 
     def _sequence(self, node: ast.List | ast.Tuple | ast.Set) -> ast.expr:
         elements = self._elements(node.elts)
         if isinstance(node, ast.Set):
-            return ast.Set(elements)
+            return ast.Set([_hashed(element) for element in elements])
         return type(node)(elements, ast.Load())
 
     def _dict(self, node: ast.Dict) -> ast.expr:
-        keys = [self.expr(k) if k is not None else None for k in node.keys]
+        keys = [_hashed(self.expr(k)) if k is not None else None for k in node.keys]
         values = [
             self.expr(v) if k is not None else _hook("spread_mapping", self.expr(v))
             for k, v in zip(node.keys, node.values, strict=True)
@@ -302,9 +342,11 @@ class Rewriter:
             generators.append(ast.comprehension(generator.target, iterable, tests, 0))
         new: ast.expr
         if isinstance(node, ast.DictComp):
-            new = ast.DictComp(self.expr(node.key), self.expr(node.value), generators)
+            new = ast.DictComp(_hashed(self.expr(node.key)), self.expr(node.value), generators)
         else:
-            new = type(node)(self.expr(node.elt), generators)
+            element = self.expr(node.elt)
+            is_set = isinstance(node, ast.SetComp)
+            new = type(node)(_hashed(element) if is_set else element, generators)
         self._comprehension_names.pop()
         return new
 
@@ -336,7 +378,11 @@ class Rewriter:
         return ast.Name(node.id, ast.Load())
 
     def _asked(self, node: Asked) -> ast.expr:
-        return _hook(node.name, *self._exprs(node.args))
+        answer = _hook(node.name, *self._exprs(node.args))
+        if node.into is None:
+            return answer
+        held = ast.NamedExpr(ast.Name(node.into, ast.Store()), answer)
+        return ast.Compare(held, [ast.IsNot()], [_hooks("MISSING")])
 
     _EXPRESSIONS: ClassVar[dict[type[ast.expr], Callable[..., ast.expr]]] = {
         ast.Constant: _plain,
@@ -658,8 +704,32 @@ def _hook(name: str, *arguments: ast.expr, keywords: list[ast.keyword] | None = 
     return ast.Call(_hooks(name), list(arguments), keywords or [])
 
 
+def _hashed(element: ast.expr) -> ast.expr:
+    """An element of a set, or a key of a dict."""
+    if isinstance(element, ast.Constant | ast.Starred):
+        return element
+    return _hook("hashed", element)
+
+
 def _hooks(name: str) -> ast.expr:
     return ast.Attribute(ast.Constant(HOOKS), name, ast.Load())
+
+
+def _is_nested(node: ast.expr) -> bool:
+    """Whether the value of an expression is that of an `and` or `or` inside it."""
+    match node:
+        case ast.IfExp(body=body, orelse=orelse):
+            return _is_nested(body) or _is_nested(orelse)
+    return isinstance(node, ast.BoolOp)
+
+
+def _is_tested_in_parts(*arms: ast.expr) -> bool:
+    return any(
+        isinstance(arm, ast.BoolOp | ast.IfExp)
+        or (isinstance(arm, ast.UnaryOp) and isinstance(arm.op, ast.Not))
+        or (isinstance(arm, ast.Compare) and len(arm.ops) > 1)
+        for arm in arms
+    )
 
 
 def _texts(names: tuple[str, ...]) -> ast.expr:

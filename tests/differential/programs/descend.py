@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import collections
 import contextlib
 import copy
 import functools
@@ -11,6 +10,7 @@ import io
 import pickle
 import threading
 import time
+import types
 import warnings
 
 import torch
@@ -335,19 +335,14 @@ def locals_are_looked_at():
     return World(call=outer)
 
 
-Pair = collections.namedtuple("Pair", "dims value")
-
-
 @program(code="JL0102", hits=4)
-def a_match_on_the_parts_of_a_class():
-    block = Block()
+def a_loop_variable_is_an_attribute():
+    block, place = Block(), types.SimpleNamespace(at=0)
 
     def outer(x):
-        match Pair(x.dim(), x):
-            case Pair(0, _):
-                return x
-            case Pair(_, inner):
-                return block(inner)
+        for place.at in range(2):
+            x = block(x) + place.at
+        return x
 
     return World(call=outer)
 

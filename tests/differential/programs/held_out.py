@@ -331,7 +331,7 @@ def reversed_list():
     return World(call=call, change=lambda: setattr(values[0], "by", 9.0))
 
 
-@change(hits=0, code="JL0201")
+@change(hits=0, code="JL0202")
 def counter_most_common():
     counts = collections.Counter("aab")
     return World(

@@ -1363,7 +1363,7 @@ def match_on_values():
     return World(call=call, inputs=lambda s: (*fresh_tensor(s), modes[s]))
 
 
-@program(code="JL0102")
+@program(hits=4)
 def match_on_the_parts_of_a_class():
     Point = collections.namedtuple("Point", "x y")
 

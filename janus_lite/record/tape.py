@@ -458,10 +458,13 @@ class Tape:
         if self.is_stopped or not self.operations or not _has_numbers(result):
             return result
         last = self.operations[-1]
-        is_its_own = last.kind is OperationKind.ASSERT and last.expected is result
+        if last.kind is not OperationKind.ASSERT or last.target is operator.pos:
+            return result
         if type(result) is list:  # as long as the tensor, where that cannot vary
             is_its_own = last.target is torch.Tensor.tolist and not self.sizes.any_vary
-        if not is_its_own or last.target is operator.pos:
+        else:
+            is_its_own = last.expected is result
+        if not is_its_own:
             return result
         output, given = self._drawn(result)
         self.operations[-1] = replace(last, output=output, kind=OperationKind.NUMBER, expected=None)

@@ -806,21 +806,21 @@ def text_of_a_class_of_its_own():
 # ------------------------------------------------------------- variables of enclosing functions
 
 
-def closing(hits):
-    """Register a maker of `(function, set_number)`; the number differs in every call."""
+def closing(hits, number=lambda step: 1.0 + step):
+    """Register a maker of a function whose free variable `rate` differs in every call."""
 
     def register(make):
         def build():
-            function, set_number = make()
+            function = make()
+            cell = function.__closure__[function.__code__.co_freevars.index("rate")]
 
             def between(step):
-                set_number(1.0 + step)
+                cell.cell_contents = number(step)
 
             return World(call=function, between=between)
 
-        build = program(hits=hits)(build)
         build.__name__ = make.__name__
-        return build
+        return program(hits=hits)(build)
 
     return register
 
@@ -828,15 +828,7 @@ def closing(hits):
 @closing(hits=18)
 def number_of_a_closure():
     rate = 0.0
-
-    def function(x):
-        return x * rate
-
-    def set_number(value):
-        nonlocal rate
-        rate = value
-
-    return function, set_number
+    return lambda x: x * rate
 
 
 @closing(hits=18)
@@ -849,14 +841,10 @@ def number_of_a_closure_read_by_a_nested_function():
 
         return inner(x) + rate
 
-    def set_number(value):
-        nonlocal rate
-        rate = value
-
-    return function, set_number
+    return function
 
 
-@closing(hits=18)
+@closing(hits=18, number=lambda step: 2.0 + step * 2)
 def number_of_a_closure_that_a_callee_changes():
     rate = 0.0
 
@@ -869,56 +857,33 @@ def number_of_a_closure_that_a_callee_changes():
         bump()
         return before + rate
 
-    def set_number(value):
-        nonlocal rate
-        rate = value * 2
-
-    return function, set_number
+    return function
 
 
 @closing(hits=0)
 def number_of_a_closure_read_by_a_generator():
     rate = 0.0
-
-    def function(x):
-        return x * sum(rate for _ in range(3))
-
-    def set_number(value):
-        nonlocal rate
-        rate = value
-
-    return function, set_number
+    return lambda x: x * sum(rate for _ in range(3))
 
 
-@closing(hits=0)
+@closing(hits=10, number=lambda step: None if step % 3 == 2 else 1.0 + step)
+def number_of_a_closure_that_becomes_none():
+    rate = 0.0
+    return lambda x: x if rate is None else x * rate
+
+
+@program(hits=0)
 def two_closures_of_one_function_with_equal_numbers():
     def scaled(rate):
         return lambda x: x * rate
 
     first, second = scaled(1.0), scaled(1.0)
 
-    def function(x):
-        return first(x) - second(x) * 2
+    def between(step):
+        first.__closure__[0].cell_contents = 1.0 + step
+        second.__closure__[0].cell_contents = 1.0 + step + (step >= 5)
 
-    def set_number(value):
-        first.__closure__[0].cell_contents = value
-        second.__closure__[0].cell_contents = value if value < 6 else value + 1
-
-    return function, set_number
-
-
-@closing(hits=10)
-def number_of_a_closure_that_becomes_none():
-    rate = 0.0
-
-    def function(x):
-        return x if rate is None else x * rate
-
-    def set_number(value):
-        nonlocal rate
-        rate = None if value % 3 == 0 else value
-
-    return function, set_number
+    return World(call=lambda x: first(x) - second(x) * 2, between=between)
 
 
 # ------------------------------------------------------------------- lists of numbers of tensors

@@ -79,15 +79,15 @@ class PairPlan:
 
     Attributes:
         budget_s: time for all pairs together; at least `min_pairs` are measured all the same.
-        block_s: a block holds as many calls as fit into this time, so that reading the clock
-            costs nothing; at least one.
+        block_s: a block holds as many calls as fill this time, so that neither reading the clock
+            nor what the other side left in the processor's caches counts; at least one.
         min_pairs: fewest pairs, for slow callables.
         max_pairs: most pairs, for fast callables.
         warmup_pairs: pairs that are run and thrown away.
     """
 
     budget_s: float = 2.0
-    block_s: float = 2e-3
+    block_s: float = 20e-3
     min_pairs: int = 7
     max_pairs: int = 201
     warmup_pairs: int = 2

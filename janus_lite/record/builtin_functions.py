@@ -50,7 +50,10 @@ def _delattr(session: Session, function: Any, args: Arguments, kwargs: Keywords)
 
 
 def _vars(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
-    return attributes.load(session, args[0], "__dict__")
+    try:
+        return attributes.load(session, args[0], "__dict__")
+    except AttributeError:
+        return vars(args[0])  # raises what Python raises
 
 
 def _len(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:

@@ -314,10 +314,6 @@ def _call_container(
             session.heap.keys(source, bound)
             return method(*args)
         session.heap.content(source, bound)
-        if name in _COMPARING:
-            session.heap.snapshot(bound)
-    elif name in _COMPARING:
-        session.heap.fix_numbers(bound)
     return _call_known_container(session, method, bound, args, kwargs)
 
 
@@ -334,6 +330,7 @@ def _call_known_container(
         session.tape.compare_by_identity(args[0], bound)
     args = _container_arguments(session, name, bound, args)
     if name in _COMPARING:
+        session.heap.snapshot(bound)  # what is in its elements is compared, too
         are_settled = all(is_settled(session, a, by_identity=True) for a in args)
         if not are_settled or has_own_equality(session, *args, *elements_of(bound)):
             return unknown(session, method, args, kwargs)

@@ -16,6 +16,7 @@ from collections import OrderedDict, defaultdict, deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
 import torch
 
 from janus_lite.errors import Code, Site
@@ -33,6 +34,7 @@ from janus_lite.record.scalars import NUMBERS, Numbers, is_symbolic
 from janus_lite.record.source import (
     Answer,
     CellContents,
+    Computed,
     Element,
     Entry,
     Field,
@@ -76,6 +78,13 @@ def is_scalar(value: object) -> bool:
 # Equal means identical for these: no sign of zero, no NaN, no `__eq__` of the user.
 _PLAIN_MEMBERS = (int, bool, str, bytes, type(None))
 _CONTAINERS = (list, tuple, deque, dict, set, frozenset)
+_VALUES_OF: dict[type, Callable[[Any], object]] = {
+    str: str.__str__,
+    bytes: bytes.__bytes__,
+    int: int.__int__,
+    float: float.__float__,
+    complex: complex.__complex__,
+}
 _IDENTITY = (
     type,
     types.FunctionType,
@@ -242,8 +251,16 @@ class Heap:
         if known is None:
             self._read(ReadKind.TYPE, source, kind)
             self._marks[id(value)] = (value, source)
+            self._note_own_value(value, source)
         elif known is not source:
             self._read(ReadKind.SAME, source, expected=True, key=known)
+
+    def _note_own_value(self, value: Any, source: Source) -> None:
+        """Note the text or number that an object of a subclass is: any C code may read it."""
+        for base, plain_of in _VALUES_OF.items():
+            if is_a(value, (base,)) and not is_a(value, (np.generic,)):
+                place = Computed(plain_of, base.__name__, (source,))
+                self._read(ReadKind.EQUALS, place, plain_of(value))
 
     def _mark_held(self, value: Any, source: Source) -> None:
         """Note that this very object stands at `source`, and wherever else it was read before."""

@@ -356,6 +356,7 @@ def _is_inside(session: Session, item: Any, container: Any) -> bool:
 
 def _is_among(session: Session, item: Any, container: Any) -> bool:
     """`item in container` for a sequence, whose elements are asked one by one."""
+    session.heap.snapshot(container)  # C code compares what is in its elements, too
     elements = elements_of(container)
     if has_own_equality(session, item, *elements):
         return any(
@@ -383,7 +384,6 @@ def _note_membership(session: Session, source: Source, item: Any, container: Any
         session.heap.entry(source, container, item)
     elif is_a(container, _CONTAINERS):
         session.heap.content(source, container)
-        session.heap.snapshot(container)  # C code compares what is in its elements, too
     elif not is_a(container, types.MappingProxyType):
         session.stop(Code.UNKNOWN_OBJECT, f"`in` on a {type(container).__qualname__}")
 

@@ -169,3 +169,19 @@ def test_a_dropped_model_gives_its_memory_back() -> None:
     del model
 
     assert allocated() == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
+@pytest.mark.parametrize("sizes", [(3,), (1, 3), (5, 3), (2, 5, 3), (2, 1, 5, 3), (0, 3)])
+def test_linear_lays_its_result_out_row_by_row(sizes: tuple[int, ...], dtype: torch.dtype) -> None:
+    """The emitted code relies on it, see `janus_lite.runtime.emit`."""
+    weights = (
+        torch.ones(8, 3, dtype=dtype, device=DEVICE),
+        torch.ones(3, 8, dtype=dtype, device=DEVICE).t(),
+    )
+    for order in ([*range(len(sizes))], [*reversed(range(len(sizes) - 1)), len(sizes) - 1]):
+        x = torch.ones(sizes, dtype=dtype, device=DEVICE).permute(order)
+        for weight in weights:
+            for bias in (None, torch.ones(8, dtype=dtype, device=DEVICE)):
+                result = F.linear(x, weight, bias)
+                assert result.stride() == torch.empty(result.shape).stride()

@@ -7,12 +7,13 @@ expression, calls with the same, other, and again the first content equal eager'
 from __future__ import annotations
 
 import array
+import copy
 from collections import ChainMap, Counter, OrderedDict, UserDict, UserList, defaultdict, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -42,6 +43,25 @@ class Indexed:
 
     def __getitem__(self, index: int) -> Any:
         return self._content[index]
+
+
+@dataclass(frozen=True)
+class Key:
+    """Hashed and compared by its field."""
+
+    number: int
+
+
+class Text(str):
+    pass
+
+
+class Count(int):
+    pass
+
+
+class Named(NamedTuple):
+    number: int
 
 
 @dataclass
@@ -145,9 +165,9 @@ def answer(function: Any, content: Any, x: torch.Tensor) -> str:
     return found.split(" at 0x")[0]
 
 
-def check(path: Path, make: Make, asked: list[str], one: Any, other: Any) -> int:
+def check(path: Path, make: Make, asked: list[str], one: Any, other: Any, **names: Any) -> int:
     lines = [f"def f{n}(s, x):\n    return x, {e}\n" for n, e in enumerate(asked)]
-    module = module_of(path / "reads.py", IMPORTS + "\n".join(lines))
+    module = module_of(path / "reads.py", IMPORTS + "\n".join(lines), **names)
     x = torch.ones(2)
     hits = 0
     for number, expression in enumerate(asked):
@@ -225,3 +245,69 @@ def test_a_mapping_taken_over_by_an_operator_is_read_anew() -> None:
     for content in ({"a": 1}, {"a": 1}, {"a": 2}, {"b": 2}, {"b": 2}, {"a": 1}):
         assert answer(speculated, content, x) == answer(taken, content, x)
     assert speculated.stats.hits >= 2
+
+
+ONE, TWO = Key(1), Key(2)
+KEYS = ([Key(1), Key(2), Key(3)], """
+    s in {ONE, TWO} | s in {ONE: 1} | {ONE: 1, TWO: 2}.get(s) | {ONE: 1, TWO: 2, Key(3): 3}[s]
+    s == ONE | [s] == [ONE] | (s, 1) == (ONE, 1) | {s} == {ONE} | {s} & {ONE} | len({s, ONE})
+    len({s: 1, ONE: 2}) | [ONE].index(s) if s == ONE else 0 | {'a': s} == {'a': ONE}
+    {**{s: 1}, ONE: 2}
+    max(s, ONE, key=lambda k: k.number).number | sorted([s, TWO], key=lambda k: k.number)[0].number
+""")  # fmt: skip
+TUPLES = ([(1, 2), (2, 1)], """
+    s in {(1, 2)} | {(1, 2): 3}.get(s) | {(1, 2): 3}[s] if s[0] == 1 else 0 | len({s, (1, 2)})
+    s in TABLE | TABLE.get(s) | TABLE[s] if s[0] == 1 else 0 | min([s, (1, 2)])
+    (d := set(), d.add(s), d.add((1, 2)), len(d)) | (d := {}, d.setdefault(s, 3), d.get((1, 2)))
+    (d := {(1, 2): 1}, d.pop(s, None), len(d)) | dict([s]) == {1: 2} | {s}.issubset([(1, 2)])
+    frozenset([s]) <= frozenset([(1, 2)]) | {v: 1 for v in [s]}.get((1, 2))
+    (1, 2) in {v for v in [s]}
+""")  # fmt: skip
+LISTS = ([[1, 2], [2, 1]], """
+    s in NESTED | [NESTED[0]].count(s) | NESTED.count(s) | [s].count([1, 2]) | set(s) == {1, 2}
+    [1, 2] in [s, s] | [[3], s].index([1, 2]) if s[0] == 1 else 0 | [s] == [[1, 2]]
+    max([s, [1, 5]])
+""")  # fmt: skip
+NAMED = ([Named(1), Named(2)], """
+    s in {Named(1)} | s == Named(1) | {Named(1): 5}.get(s) | s in [Named(1)] | len({s, Named(1)})
+""")  # fmt: skip
+TEXTS = ([Text("dim"), Text("ndim")], """
+    s in 'text dim' | 'dim' in s | ','.join([s, s]) | hasattr(x, s) | getattr(x, s)
+    s[0] | s.upper() | max([s, 'e']) | f'{s}' | '%s' % s | s + 'a' | 'a' + s | s * 2 | len(s)
+    s == 'dim' | s < 'e' | {'dim': 1}.get(s) | s in {'dim'} | s in ['dim'] | list(s)
+    str(s) | s.encode() | [v for v in s]
+""")  # fmt: skip
+COUNTS = ([Count(1), Count(2)], """
+    s + 1 | x[s] if s == 1 else 0 | x * s | list(range(s)) | [1, 2, 3][s] | s == 1 | 1 == s | str(s)
+    {1: 2}.get(s) | s in (1,) | min(s, 3) | max([s, 0]) | sum([s]) | -s | s < 2 | int(s) | float(s)
+    torch.zeros(s) | torch.full((2,), s) | divmod(s, 2) | 'a' * s | [1] * s | s ** 2 | x[:s]
+    abs(s)
+""")  # fmt: skip
+FOUND: dict[str, tuple[list[Any], str]] = {
+    "texts": TEXTS,
+    "counts": COUNTS,
+    "keys": KEYS,
+    "tuples": TUPLES,
+    "lists": LISTS,
+    "named tuples": NAMED,
+}
+
+
+@pytest.mark.parametrize("kind", FOUND)
+def test_what_is_found_by_its_content_is_looked_for_anew(kind: str, tmp_path: Path) -> None:
+    contents, text = FOUND[kind]
+    for other in contents[1:]:
+        names = {"Key": Key, "Named": Named, "ONE": ONE, "TWO": TWO}
+        tables = {"TABLE": {(1, 2): 1, (3,): 2}, "NESTED": [[1, 2], [3]]}
+        asked = expressions(text)
+        check(tmp_path, copy.copy, asked, contents[0], other, torch=torch, **names, **tables)
+
+
+def test_an_argument_that_is_also_a_global() -> None:
+    def same(s: Any, x: torch.Tensor) -> Any:
+        return x, s is ONE
+
+    speculated: Any = janus_lite.speculate(same)
+    x = torch.ones(2)
+    for held in (ONE, ONE, ONE, TWO, Key(1), ONE, TWO):
+        assert speculated(held, x)[1] is (held is ONE)

@@ -36,6 +36,10 @@ _COMPARING = frozenset({"sort", "__eq__", "__ne__", "index", "count", "remove", 
 # What methods of containers do with their arguments: hand them on, step through them, or both
 # hash the first and hand on the second. All others may look at all of them.
 _HANDING_ON = frozenset({"append", "appendleft", "insert"})
+_HASHING = frozenset(
+    "add discard remove get pop setdefault move_to_end "
+    "__contains__ __getitem__ __setitem__ __delitem__".split()
+)
 _KEYS = {"setdefault": 1, "__setitem__": 1, "get": 1, "pop": 1}
 _STEPPING = frozenset(
     "__init__ __add__ __iadd__ __or__ __ior__ __and__ __iand__ __sub__ __isub__ __xor__ __ixor__ "
@@ -348,7 +352,7 @@ def _container_arguments(session: Session, name: str, bound: Any, args: Argument
         return tuple(merged(session, value) for value in args)
     if name not in _HANDING_ON:
         for value in args[: _KEYS.get(name)]:
-            if is_a(bound, dict | set | frozenset) and name not in _STEPPING:
+            if is_a(bound, dict | set | frozenset) and name in _HASHING:
                 note_key(session, value)
             session.heap.snapshot(value)  # it is hashed or compared, or its elements are
     if name in _STEPPING:

@@ -6,6 +6,7 @@ import contextvars
 import enum
 import threading
 import types
+from collections import deque
 from typing import Any
 
 import torch
@@ -196,6 +197,8 @@ def _call_value_method(
             return product(session, bound)
         session.heap.snapshot(bound)  # C code looks at the elements
         session.heap.fix_numbers(bound)
+        if method.__name__ in _COMPARING:
+            return _call_known_container(session, method, bound, args, kwargs)
     elif _is_unread(session, bound):
         return unknown(session, method, args, kwargs)
     return call_leaf(session, method, Contract.PURE, args, kwargs)
@@ -326,7 +329,7 @@ def _call_known_container(
 ) -> Any:
     """A C method of a container whose content the run made, or has noted."""
     name = method.__name__
-    if name in _COMPARING:
+    if name in _COMPARING and is_a(bound, list | tuple | deque):
         fixed(session, args, kwargs)  # the very objects stay: NaN is found by its identity alone
     elif name not in {"append", "appendleft", "extend"}:
         args, kwargs = fixed(session, args, kwargs)

@@ -41,6 +41,7 @@ class SymbolicInt(int):
     """An `int` that knows where it came from."""
 
     source: Source
+    plain: int  # the very object that it stands for
     fix: Callable[[Any], Any]  # see `Numbers.fix`
 
     def __hash__(self) -> int:
@@ -56,6 +57,7 @@ class SymbolicFloat(float):
     """A `float` that knows where it came from."""
 
     source: Source
+    plain: float  # the very object that it stands for: NaN is found by its identity
     fix: Callable[[Any], Any]  # see `Numbers.fix`
 
     def __hash__(self) -> int:
@@ -105,9 +107,7 @@ def is_number(value: object) -> bool:
 
 def plain(value: Any) -> Any:
     """The number without its source; anything else unchanged."""
-    if type(value) is SymbolicInt:
-        return int(value)
-    return float(value) if type(value) is SymbolicFloat else value
+    return value.plain if is_symbolic(value) else value
 
 
 def rebuilt(value: Any, change: Callable[[Any], Any]) -> Any:
@@ -187,6 +187,7 @@ class Numbers:
     def _new(self, source: Source, value: float) -> Any:
         number = _CLASSES[type(value)](value)
         number.source = source
+        number.plain = value
         number.fix = self.fix
         self._all.append(number)
         return number

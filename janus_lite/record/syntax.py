@@ -196,7 +196,8 @@ def compare(session: Session, symbol: str, left: Any, right: Any) -> Any:
             session.heap.note(left)
             session.heap.note(right)
             is_same = len(left) == len(right) and all(
-                compare(session, "==", *pair) for pair in zip(left, right, strict=True)
+                one is other or compare(session, "==", one, other)
+                for one, other in zip(left, right, strict=True)
             )
             return is_same is (symbol == "==")
         session.heap.snapshot(left)
@@ -324,9 +325,9 @@ def contains(session: Session, item: Any, container: Any) -> bool:
     session.regions.look(item, container)
     if is_a(container, torch.Tensor):
         return bool(session.call(type(container).__contains__, (container, item), {}))
-    plain_item, container = session.numbers.fixed(item), session.numbers.fixed(container)
-    if not is_a(container, _CONTAINERS):
-        item = plain_item  # a container finds NaN by its identity: it gets the very object
+    plain_item, plain_container = session.numbers.fixed(item), session.numbers.fixed(container)
+    if not is_a(container, _SEQUENCES):  # which finds NaN by its identity, among the very objects
+        item, container = plain_item, plain_container
     session.tape.compare_by_identity(item, container)
     if (method := _python_method(session, container, "__contains__")) is not None:
         return test(session, session.call(method, (container, item), {}))
@@ -401,7 +402,7 @@ def note_key(session: Session, key: object) -> None:
 def hashed(session: Session, key: Any) -> Any:
     """`key` where a set or dict is made with it."""
     note_key(session, key)
-    return key
+    return session.numbers.fixed(key)
 
 
 # -------------------------------------------------------------------------------------- items

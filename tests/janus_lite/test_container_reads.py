@@ -311,3 +311,22 @@ def test_an_argument_that_is_also_a_global() -> None:
     x = torch.ones(2)
     for held in (ONE, ONE, ONE, TWO, Key(1), ONE, TWO):
         assert speculated(held, x)[1] is (held is ONE)
+
+
+OF_NAN = """
+    (s, 1).index(s) | [s, 1].index(s) | [s].count(s) | s in (s,) | s in [s] | (s,) == (s,)
+    [s] == [s] | {s: 1}.get(s) | s in {s} | {s: 1}[s] | (d := [s, 1], d.remove(s), d)
+"""
+
+
+def test_nan_is_found_by_its_identity(tmp_path: Path) -> None:
+    asked = expressions(OF_NAN)
+    lines = [f"def f{n}(s, x):\n    return x, {e}\n" for n, e in enumerate(asked)]
+    module = module_of(tmp_path / "nan.py", "\n".join(lines))
+    x, nan = torch.ones(2), float("nan")
+    for number, expression in enumerate(asked):
+        function = getattr(module, f"f{number}")
+        speculated: Any = janus_lite.speculate(function)
+        for value in (1.5, 2.5, 3.5, nan, nan, float("nan"), 4.5):
+            wanted = answer(function, value, x)
+            assert answer(speculated, value, x) == wanted, (expression, value)

@@ -93,6 +93,8 @@ def _through(name: str) -> Callable[..., Any]:
 def _iter(session: Session, function: Any, args: Arguments, kwargs: Keywords) -> Any:
     if len(args) != 1:
         return unknown(session, function, args, kwargs)
+    if type(args[0]) in PEEKABLE:
+        return args[0]
     return iter(session.iterate(args[0]))
 
 

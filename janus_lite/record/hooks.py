@@ -338,10 +338,12 @@ class Hooks:
         return value if session is None else syntax.spread_mapping(session, value)
 
     @staticmethod
-    def formatted(value: Any) -> Any:
-        """What an f-string formats."""
+    def formatted(value: Any, conversion: str, specification: str) -> str:
+        """`{value!conversion:specification}` of an f-string."""
         session = current()
-        return value if session is None else syntax.formatted(session, value)
+        if session is None:
+            return format(text.convert(value, conversion), specification)
+        return syntax.formatted(session, value, conversion, specification)
 
     @staticmethod
     def piece(value: Any, conversion: str, specification: str) -> str | text.Text:
@@ -351,8 +353,7 @@ class Hooks:
             piece = text.make_piece(session, value, conversion, specification)
             if piece is not None:
                 return piece
-            value = syntax.formatted(session, value)
-        return format(text.convert(value, conversion), specification)
+        return Hooks.formatted(value, conversion, specification)
 
     @staticmethod
     def text(*parts: str | text.Text) -> str | text.Text:

@@ -6,6 +6,7 @@ The programs are made at random; every object in them writes down what it is ask
 from __future__ import annotations
 
 import ast
+import enum
 import importlib.util
 import itertools
 import random
@@ -479,3 +480,85 @@ def test_a_container_that_is_read_by_its_own_methods(cls: type, tmp_path: Path) 
         for content in (one, one, one, other, other, one, other):
             held = cls(content)
             assert told(speculated, held, x) == told(function, held, x), expression
+
+
+class Level(enum.IntEnum):
+    LOW = 1
+
+
+class Word(enum.StrEnum):
+    A = "a"
+
+
+class Whole(int):
+    def __repr__(self) -> str:
+        LOG.append("repr")
+        return "Whole"
+
+
+class Line(str):
+    def __str__(self) -> str:
+        LOG.append("str")
+        return "line"
+
+
+class OwnError(ValueError):
+    def __repr__(self) -> str:
+        LOG.append("repr")
+        return "OwnError"
+
+
+class Both:
+    def __str__(self) -> str:
+        LOG.append("str")
+        return "str"
+
+    def __repr__(self) -> str:
+        LOG.append("repr")
+        return "r\u00e9pr"
+
+
+class OnlyShown:
+    def __repr__(self) -> str:
+        LOG.append("repr")
+        return "only"
+
+
+class Formatted:
+    def __format__(self, specification: str) -> str:
+        LOG.append(specification)
+        return f"<{specification}>"
+
+
+class Wrong:
+    def __str__(self) -> Any:
+        return 3
+
+
+class Shown(list[Any]):
+    def __repr__(self) -> str:
+        LOG.append("repr")
+        return "shown"
+
+
+TEXTS = ("{s}", "{s!r}", "{s!s}", "{s!a}", "{s:>6}", "{s!r:>8}", "{s=}", "{s:{s.width}}", "{[s]}",
+         "{(s, 1)!r}", "{ {'a': s} }")  # fmt: skip
+SHOWN = (Level.LOW, Word.A, Whole(3), Line("x"), OwnError("e"), Both(), OnlyShown(), Formatted(),
+         Wrong(), Shown([1]), Pair(1, OnlyShown()), Plain(), int, None, 2.5, "text", [1, "a"],
+         {"a": 1}, torch.float32)  # fmt: skip
+
+
+def test_an_f_string_asks_what_python_asks(tmp_path: Path) -> None:
+    forms = [f"f{text!r}" for text in TEXTS] + ["str(s)", "repr(s)", "'%s' % s", "'{}'.format(s)"]
+    lines = [f"def f{n}(s, x):\n    return [x], {form}\n" for n, form in enumerate(forms)]
+    module = module_of(tmp_path / "texts.py", "\n".join(lines))
+    x = torch.ones(2)
+    for number, form in enumerate(forms):
+        function = getattr(module, f"f{number}")
+        twin = twin_of(function)
+        for value in SHOWN:
+            expected = told(function, value, x)
+            assert told(twin, value, x) == expected, (form, value)
+            speculated = janus_lite.speculate(function)
+            for _ in range(3):
+                assert told(speculated, value, x) == expected, (form, value)

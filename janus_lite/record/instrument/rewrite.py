@@ -180,13 +180,10 @@ class Rewriter:
         """An argument of a call; of an f-string the call may get its parts."""
         if not isinstance(node, ast.JoinedStr):
             return self.expr(node)
-        parts = [self._piece(p) if isinstance(p, ast.FormattedValue) else p for p in node.values]
+        parts = [
+            self._shown("piece", p) if isinstance(p, ast.FormattedValue) else p for p in node.values
+        ]
         return _locate(_hook("text", *parts), node)
-
-    def _piece(self, node: ast.FormattedValue) -> ast.expr:
-        conversion = ast.Constant(chr(node.conversion) if node.conversion > 0 else "")
-        specification = self.expr(node.format_spec) if node.format_spec else ast.Constant("")
-        return _locate(_hook("piece", self.expr(node.value), conversion, specification), node)
 
     def _elements(self, nodes: Iterable[ast.expr]) -> list[ast.expr]:
         return [
@@ -305,9 +302,12 @@ class Rewriter:
         return ast.JoinedStr(self._exprs(node.values))
 
     def _formatted(self, node: ast.FormattedValue) -> ast.expr:
-        specification = self.expr(node.format_spec) if node.format_spec else None
-        value = _hook("formatted", self.expr(node.value))
-        return ast.FormattedValue(value, node.conversion, specification)
+        return ast.FormattedValue(self._shown("formatted", node), -1)
+
+    def _shown(self, hook: str, node: ast.FormattedValue) -> ast.expr:
+        conversion = ast.Constant(chr(node.conversion) if node.conversion > 0 else "")
+        specification = self.expr(node.format_spec) if node.format_spec else ast.Constant("")
+        return _locate(_hook(hook, self.expr(node.value), conversion, specification), node)
 
     def _walrus(self, node: ast.NamedExpr) -> ast.expr:
         if self._is_global(node.target.id):

@@ -80,8 +80,18 @@ def load(session: Session, owner: Any, name: str) -> Any:
         raw: Any = session.heap.class_attribute(cls, name)[1]
         if type(raw) is _TUPLE_GETTER:
             return session.heap.element(owner, raw.__reduce__()[1][0])
+    return _load_from_c(session, owner, name)
+
+
+def _load_from_c(session: Session, owner: Any, name: str) -> Any:
+    """An attribute of an object whose class reads attributes in a way of its own, in C."""
+    cls = type(owner)
+    slot: Any = session.heap.class_attribute(cls, name)[1]
+    if is_a(slot, types.MemberDescriptorType):
+        return _load_slot(session, slot, owner, cls, name)
     found = getattr(owner, name)
-    if session.heap.source_of(owner) is not None and not callable(found):
+    is_method = callable(found) and getattr(found, "__self__", None) is owner
+    if session.heap.source_of(owner) is not None and not is_method:
         session.stop(Code.UNKNOWN_OBJECT, f"`.{name}` of a {cls.__qualname__}, which C code keeps")
     return found
 

@@ -26,7 +26,7 @@ from janus_lite.record.contracts import (
 from janus_lite.record.folds import are_varying_sizes, product
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.kinds import elements_of, is_a
-from janus_lite.record.leaves import Arguments, Keywords, Leaf, as_twins, call_leaf, fixed, unknown
+from janus_lite.record.leaves import Arguments, Keywords, Leaf, call_leaf, callback, fixed, unknown
 from janus_lite.record.scalars import NUMBERS, is_symbolic
 from janus_lite.record.session import Session
 from janus_lite.record.stack import as_seen_by_user
@@ -341,8 +341,8 @@ def _call_known_container(
         are_settled = all(is_settled(session, a, by_identity=True) for a in args)
         if not are_settled or has_own_equality(session, *args, *elements_of(bound)):
             return unknown(session, method, args, kwargs)
-    if name in {"sort", "__eq__", "index", "count", "remove", "__contains__", "update", "extend"}:
-        args, kwargs = as_twins(session, args), as_twins(session, kwargs)
+    if name == "sort":
+        kwargs = {k: callback(session, value) for k, value in kwargs.items()}
     with Leaf(session):  # a tensor is hashed by library code, by identity
         return method(*args, **kwargs)
 

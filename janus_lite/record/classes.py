@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import functools
 import inspect
 import types
 from collections import defaultdict, deque
@@ -32,6 +33,8 @@ from janus_lite.record.session import Session
 from janus_lite.record.syntax import merged, test
 
 _PASSING = (tuple, list, zip, reversed, enumerate, torch.Size)
+# They show, or take over, what an outside object of theirs holds.
+_TAKING_OVER = (types.MappingProxyType, functools.partial)
 _SEQUENCES = (list, tuple, range, torch.Size)
 # What a generated `__init__` has for default where a factory makes the value.
 _FACTORY = dataclasses._HAS_DEFAULT_FACTORY  # type: ignore[attr-defined]  # private
@@ -67,15 +70,13 @@ def _construct_leaf(
     session: Session, cls: type, contract: Contract, args: Arguments, kwargs: Keywords
 ) -> Any:
     if cls is type:
-        if len(args) != 1:
-            return unknown(session, cls, args, kwargs)
-        if is_symbolic(args[0]) or type(args[0]) is torch.Size:
-            return type(plain(args[0]))
-        note_class(session, args[0])
+        return _class_of(session, args, kwargs)
     if cls is bool and len(args) == 1 and not kwargs:
         return test(session, args[0])
     if issubclass(cls, dict) and len(args) > issubclass(cls, defaultdict):
         args = (*args[:-1], merged(session, args[-1]))
+    if cls in _TAKING_OVER and _takes_over(session, cls, args):
+        return unknown(session, cls, args, kwargs)
     if cls is map and args and is_a(args[0], PYTHON) and _passes_along(session, zip, args[1:]):
         with Leaf(session):  # what the callback gives goes on to whoever steps it
             return map(callback(session, args[0], is_lazy=True), *args[1:])
@@ -88,6 +89,21 @@ def _construct_leaf(
             with session.own_work():  # generated code that only makes the tuple
                 return cls(*args, **kwargs)
     return call_leaf(session, cls, contract, args, kwargs)
+
+
+def _class_of(session: Session, args: Arguments, kwargs: Keywords) -> Any:
+    """`type(value)`."""
+    if len(args) != 1:
+        return unknown(session, type, args, kwargs)
+    if is_symbolic(args[0]) or type(args[0]) is torch.Size:
+        return type(plain(args[0]))
+    note_class(session, args[0])
+    return call_leaf(session, type, Contract.INSPECT, args, kwargs)
+
+
+def _takes_over(session: Session, cls: type, args: Arguments) -> bool:
+    is_outside = bool(args) and session.heap.source_of(args[0]) is not None
+    return is_outside and (cls is types.MappingProxyType or is_a(args[0], (cls,)))
 
 
 def _passes_along(session: Session, cls: type, args: Arguments) -> bool:

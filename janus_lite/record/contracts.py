@@ -197,6 +197,7 @@ ITERATORS: tuple[type, ...] = (
     *(c for c in vars(itertools).values() if isinstance(c, type)),
     MappingProxyType,
 )  # fmt: skip
+VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 # Pure leaves that hand on what an iterator gives as it is; all others compute with it.
 PASS_ALONG: frozenset[object] = frozenset(
     {list, tuple, deque, enumerate, zip, reversed, itertools.chain, itertools.islice}
@@ -208,6 +209,26 @@ _STEPPING: frozenset[object] = frozenset(
     | {all, any, max, min, sorted, sum, math.fsum, math.prod}
 )
 RUN_LOCAL_TYPES: tuple[type, ...] = (*ITERATORS, super, property, staticmethod, classmethod)
+
+
+# Leaves that call a function that they are given: as `key=` only, or any.
+_KEYED: frozenset[object] = frozenset({max, min, sorted})
+_CALLING: frozenset[object] = frozenset({map, filter, functools.reduce})
+# Leaves that look at an iterator itself, never at what it gives.
+_SHOWING: frozenset[object] = frozenset({str, repr, ascii, format, hash, bool})
+
+
+def calls_back(function: Callable[..., object], keyword: str | None) -> bool:
+    """Whether a leaf calls the function that it gets by position, or as `keyword`."""
+    if function in _KEYED or function.__name__ == "sort":
+        return keyword == "key"
+    is_substitution = function.__name__ in ("sub", "subn")  # of a pattern
+    return is_substitution or function in _CALLING or function.__module__ == "itertools"
+
+
+def is_showing(function: Callable[..., object]) -> bool:
+    """Whether a pure leaf looks at an iterator itself."""
+    return function in _SHOWING or function.__name__ in ("format", "format_map")
 
 
 def is_stepping(function: Callable[..., object]) -> bool:

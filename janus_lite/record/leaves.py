@@ -15,7 +15,10 @@ from janus_lite.record.contracts import (
     PASS_ALONG,
     RUN_LOCAL_TYPES,
     VALUE_TYPES,
+    VIEWS,
     Contract,
+    calls_back,
+    is_showing,
     is_stepping,
 )
 from janus_lite.record.heap import SCALARS
@@ -34,7 +37,6 @@ C_FUNCTIONS = (
 )
 UNKNOWN = object()
 PYTHON = (types.FunctionType, types.MethodType, functools.partial)
-_VIEWS: tuple[type, ...] = (type({}.keys()), type({}.values()), type({}.items()))
 
 
 def fixed(session: Session, args: Arguments, kwargs: Keywords) -> tuple[Arguments, Keywords]:
@@ -68,13 +70,9 @@ def call_leaf(
             session.heap.recall(function, args, result)
         return result
     if contract is Contract.PURE:
-        steps = is_stepping(function)
-        understood = [
-            _leaf_argument(session, argument, is_stepped_through=steps)
-            for argument in (*args, *kwargs.values())
-        ]
-        if function not in PASS_ALONG:
-            understood = [_with_fixed_elements(session, value) for value in understood]
+        given: list[tuple[str | None, Any]] = [(None, argument) for argument in args]
+        given += kwargs.items()
+        understood = [_leaf_argument(session, function, name, value) for name, value in given]
         if any(value is UNKNOWN for value in understood):
             return unknown(session, function, args, kwargs)
         args, named = tuple(understood[: len(args)]), understood[len(args) :]
@@ -83,31 +81,33 @@ def call_leaf(
         return function(*args, **kwargs)
 
 
-def _leaf_argument(session: Session, value: Any, *, is_stepped_through: bool) -> Any:
+def _leaf_argument(session: Session, function: Any, keyword: str | None, value: Any) -> Any:
     """What a pure leaf may get in place of `value`; `UNKNOWN` when it must not get it."""
     if is_a(value, PYTHON):
-        return callback(session, value)
+        return callback(session, value) if calls_back(function, keyword) else value
     if session.heap.snapshot(value) or is_a(value, (type, *C_FUNCTIONS)):
         return value
     if type(value) in RUN_LOCAL_TYPES or type(value) in VALUE_TYPES:
-        if session.heap.source_of(value) is not None:
-            return UNKNOWN
-        if is_stepped(session, value):
-            return map(session.numbers.fixed, value)
-        if session.numbers and type(value) in _VIEWS:
-            session.heap.snapshot(tuple(value))
-        return value
+        return _made_argument(session, function, value)
     iterate = session.heap.class_attribute(type(value), "__iter__")[1]
     if is_a(iterate, types.FunctionType):
-        return session.iterate(value) if is_stepped_through else UNKNOWN
+        return session.iterate(value) if is_stepping(function) else UNKNOWN
     if is_a(value, list | tuple | dict | set | frozenset | deque):
         return value  # its elements are only passed along
     return UNKNOWN
 
 
-def _with_fixed_elements(session: Session, value: Any) -> Any:
-    """An iterator whose varying numbers are taken for constants: C code computes with them."""
-    return map(session.numbers.fixed, value) if is_a(value, ITERATORS) else value
+def _made_argument(session: Session, function: Any, value: Any) -> Any:
+    """What a pure leaf may get in place of an iterator or a value that the run made."""
+    if session.heap.source_of(value) is not None:
+        return UNKNOWN
+    if type(value) in VIEWS:
+        session.heap.snapshot(tuple(value))
+    if is_showing(function):
+        return UNKNOWN if type(value) is types.MappingProxyType else value
+    if is_stepped(session, value) or (function not in PASS_ALONG and is_a(value, ITERATORS)):
+        return map(session.numbers.fixed, value)  # C code computes with what it gives
+    return value
 
 
 def is_getter_argument(session: Session, value: object) -> bool:
@@ -118,13 +118,6 @@ def is_getter_argument(session: Session, value: object) -> bool:
     if type(value) is tuple:
         return all(type(part) in SCALARS for part in value)
     return source is not None and source.is_pinned
-
-
-def as_twins(session: Session, values: Any) -> Any:
-    """Replace Python functions that C code will call back by callers of their twins."""
-    if is_a(values, dict):
-        return {k: callback(session, v) for k, v in values.items()}
-    return tuple(callback(session, v) for v in values)
 
 
 def callback(session: Session, value: Any, *, is_lazy: bool = False) -> Any:

@@ -22,7 +22,7 @@ import torch
 from janus_lite.errors import Code
 from janus_lite.record import attributes, containers
 from janus_lite.record.audit import is_library_file
-from janus_lite.record.contracts import RUN_LOCAL_TYPES, VALUE_TYPES
+from janus_lite.record.contracts import RUN_LOCAL_TYPES, VALUE_TYPES, VIEWS
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.iterators import PEEKABLE
 from janus_lite.record.kinds import elements_of, is_a, length_of
@@ -668,9 +668,11 @@ def formatted(session: Session, value: Any, conversion: str, specification: str)
     """`f"{value!conversion:specification}"`."""
     session.regions.look(value)
     value = session.numbers.fixed(value)
-    if type(value) in PEEKABLE:
+    if type(value) in (*PEEKABLE, types.MappingProxyType):
         session.stop(Code.UNKNOWN_OBJECT, f"formats a {type(value).__qualname__}")
     if _is_plain(value):
+        if type(value) in VIEWS:
+            session.heap.snapshot(tuple(value))
         return format(convert(value, conversion), specification)
     if conversion:
         value = _text_of(session, value, "__str__" if conversion == "s" else "__repr__")

@@ -54,6 +54,7 @@ class Descent:
         self._useful: set[int] = set()
         self._calls = 0
         self._looks = _LOOKS if is_scouting else ()
+        self._code = function.__code__
         self._routed = self._copy(lambda _: True)
 
     @property
@@ -74,7 +75,19 @@ class Descent:
             useful = frozenset(self._useful)
             self._useful.clear()
             self._routed = self._copy(useful.__contains__) if useful else self.function
+        self._follow()
         return self._routed(*args, **kwargs)
+
+    def _follow(self) -> None:
+        """Take over what was assigned to the function since it was copied."""
+        function, copy = self.function, self._routed
+        if function.__code__ is not self._code:
+            self._code, self._looks = function.__code__, ()
+            self._routed = copy = self._copy(lambda _: True)
+        if copy.__defaults__ is not function.__defaults__:
+            copy.__defaults__ = function.__defaults__
+        if copy.__kwdefaults__ is not function.__kwdefaults__:
+            copy.__kwdefaults__ = function.__kwdefaults__
 
     def route(
         self, number: int, function: Any, args: tuple[Any, ...], kwargs: dict[str, Any]

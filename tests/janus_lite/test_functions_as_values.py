@@ -1,4 +1,4 @@
-"""Functions, partial objects, proxies and iterators as values: kept, compared, shown as they are."""
+"""Functions, partial objects, proxies and iterators as values: kept and shown as they are."""
 
 from __future__ import annotations
 
@@ -33,8 +33,8 @@ OF_A_FUNCTION = """
     list(dict(act=h).items())[0][1].__name__ | sorted([2, 1], key=h) | list(map(h, [1])) | f'{h}'
     max([1, 3], key=lambda v: -h(v)) | functools.reduce(lambda a, b: h(a) + b, [1, 2])
     [s].sort(key=str) | str({'b': s}.keys()) | repr({'b': s}.values())
-    '{}'.format({'b': s}.items()) | f'{ {"b": s}.values() }' | f'{types.MappingProxyType({"k": s})!r}'
-    str(zip([1], s)).split(' at ')[0]
+    '{}'.format({'b': s}.items()) | f'{ {"b": s}.values() }'
+    f'{types.MappingProxyType({"k": s})!r}' | str(zip([1], s)).split(' at ')[0]
 """
 
 

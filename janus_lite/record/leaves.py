@@ -91,7 +91,10 @@ def _leaf_argument(session: Session, function: Any, keyword: str | None, value: 
         return _made_argument(session, function, value)
     iterate = session.heap.class_attribute(type(value), "__iter__")[1]
     if is_a(iterate, types.FunctionType):
-        return session.iterate(value) if is_stepping(function) else UNKNOWN
+        if not is_stepping(function):
+            return UNKNOWN
+        elements = session.iterate(value)
+        return elements if function in PASS_ALONG else map(session.numbers.fixed, elements)
     if is_a(value, list | tuple | dict | set | frozenset | deque):
         return value  # its elements are only passed along
     return UNKNOWN

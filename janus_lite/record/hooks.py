@@ -13,7 +13,7 @@ import types
 from typing import Any
 
 from janus_lite.errors import Code
-from janus_lite.record import attributes, calls, host, matching, regions, syntax, text
+from janus_lite.record import attributes, calls, formatting, host, matching, regions, syntax, text
 from janus_lite.record.audit import is_library_file
 from janus_lite.record.effects import StoreKind
 from janus_lite.record.instrument import TwinCache
@@ -343,7 +343,7 @@ class Hooks:
         session = current()
         if session is None:
             return format(text.convert(value, conversion), specification)
-        return syntax.formatted(session, value, conversion, specification)
+        return formatting.formatted(session, value, conversion, specification)
 
     @staticmethod
     def piece(value: Any, conversion: str, specification: str) -> str | text.Text:

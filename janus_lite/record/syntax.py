@@ -22,14 +22,13 @@ import torch
 from janus_lite.errors import Code
 from janus_lite.record import attributes, containers
 from janus_lite.record.audit import is_library_file
-from janus_lite.record.contracts import RUN_LOCAL_TYPES, VALUE_TYPES, VIEWS
+from janus_lite.record.contracts import RUN_LOCAL_TYPES, VALUE_TYPES
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.iterators import PEEKABLE
 from janus_lite.record.kinds import elements_of, is_a, length_of
 from janus_lite.record.scalars import is_number, is_symbolic, plain
 from janus_lite.record.session import Session
 from janus_lite.record.source import Source
-from janus_lite.record.text import convert
 
 _BINARY: dict[str, tuple[Callable[..., Any], str, str]] = {
     "+": (operator.add, "__add__", "__radd__"),
@@ -89,7 +88,8 @@ _UNCHANGING = (decimal.Decimal, datetime.date, datetime.datetime, datetime.time,
 _MISSING = object()
 
 
-def _is_plain(value: object) -> bool:
+def is_plain(value: object) -> bool:
+    """Whether only C code says what operators and builtins do with `value`."""
     return (
         type(value) in SCALARS
         or is_a(value, torch.Tensor)
@@ -98,8 +98,9 @@ def _is_plain(value: object) -> bool:
     )
 
 
-def _python_method(session: Session, value: object, name: str) -> types.FunctionType | None:
-    if _is_plain(value):
+def python_method(session: Session, value: object, name: str) -> types.FunctionType | None:
+    """The Python code that a special method of `value` runs, if it does."""
+    if is_plain(value):
         return None
     _, method = session.heap.class_attribute(type(value), name)
     return method if is_a(method, types.FunctionType) else None
@@ -139,12 +140,12 @@ def inplace(session: Session, symbol: str, left: Any, right: Any) -> Any:
     session.regions.touch(left, right)
     session.regions.look(left, right)
     name = f"__i{_BINARY[symbol][1].strip('_')}__"
-    if _is_plain(left):
+    if is_plain(left):
         if not is_a(left, torch.Tensor):
             return binary(session, symbol, left, right)
         method = _TENSOR_METHODS.get(name)
         return function(left, right) if method is None else session.call(method, (left, right), {})
-    if (method := _python_method(session, left, name)) is not None:
+    if (method := python_method(session, left, name)) is not None:
         result = session.call(method, (left, right), {})
         return binary(session, symbol, left, right) if result is NotImplemented else result
     if hasattr(type(left), name):
@@ -168,7 +169,7 @@ def inplace(session: Session, symbol: str, left: Any, right: Any) -> Any:
 
 def _added_by_right(session: Session, left: Any, right: Any) -> Any:
     """`left += right`, where Python asks the right operand before it extends the left one."""
-    if (method := _python_method(session, right, "__radd__")) is not None:
+    if (method := python_method(session, right, "__radd__")) is not None:
         result = session.call(method, (right, left), {})
         if result is not NotImplemented:
             return result
@@ -219,10 +220,10 @@ def _dispatch(
     left: Any,
     right: Any,
 ) -> Any:
-    if _is_plain(left) and _is_plain(right):
+    if is_plain(left) and is_plain(right):
         return _plain_operation(session, function, name, reflected, left, right)
-    first = (_python_method(session, left, name), left, right)
-    second = (_python_method(session, right, reflected), right, left)
+    first = (python_method(session, left, name), left, right)
+    second = (python_method(session, right, reflected), right, left)
     if first[0] is None and second[0] is None:
         return _c_operation(session, function, name, left, right)
     attempts = [first, second] if type(left) is not type(right) else [first]
@@ -304,7 +305,7 @@ def unary(session: Session, symbol: str, value: Any) -> Any:
     function, name = _UNARY[symbol]
     if is_symbolic(value):
         return session.numbers.compute(symbol, function, value)
-    if (method := _python_method(session, value, name)) is not None:
+    if (method := python_method(session, value, name)) is not None:
         return session.call(method, (value,), {})
     return function(value)
 
@@ -330,7 +331,7 @@ def contains(session: Session, item: Any, container: Any) -> bool:
     if not is_a(container, _SEQUENCES):  # which finds NaN by its identity, among the very objects
         item, container = plain_item, plain_container
     session.tape.compare_by_identity(item, container)
-    if (method := _python_method(session, container, "__contains__")) is not None:
+    if (method := python_method(session, container, "__contains__")) is not None:
         return test(session, session.call(method, (container, item), {}))
     return _is_inside(session, item, container)
 
@@ -341,7 +342,7 @@ def _is_inside(session: Session, item: Any, container: Any) -> bool:
         session.heap.fix_numbers(container)
     if source is not None:
         _note_membership(session, source, item, container)
-    elif not _is_plain(container) and not is_a(container, _CONTAINERS):
+    elif not is_plain(container) and not is_a(container, _CONTAINERS):
         return any(compare(session, "==", item, other) for other in iterate(session, container))
     elif session.numbers:
         session.heap.snapshot(container)  # its numbers are compared by C code
@@ -376,7 +377,7 @@ def _is_among(session: Session, item: Any, container: Any) -> bool:
 
 def has_own_equality(session: Session, *values: Any) -> bool:
     """Whether Python code says when one of `values` equals something else."""
-    return any(_python_method(session, value, "__eq__") is not None for value in values)
+    return any(python_method(session, value, "__eq__") is not None for value in values)
 
 
 def _note_membership(session: Session, source: Source, item: Any, container: Any) -> None:
@@ -415,11 +416,11 @@ def load_item(session: Session, owner: Any, key: Any) -> Any:
         return owner[key]
     session.regions.look(owner, key)
     key = session.numbers.fixed(key)
-    if _is_plain(owner):
+    if is_plain(owner):
         return owner[key]
     if is_a(owner, type):
         return _load_class_item(session, owner, key)
-    if (method := _python_method(session, owner, "__getitem__")) is not None:
+    if (method := python_method(session, owner, "__getitem__")) is not None:
         return session.call(method, (owner, key), {})
     source = session.heap.source_of(owner)
     if source is None:
@@ -483,7 +484,7 @@ def store_item(session: Session, value: Any, owner: Any, key: Any) -> None:
     session.regions.look(owner)
     if is_a(owner, torch.Tensor):
         owner[key] = value
-    elif (method := _python_method(session, owner, "__setitem__")) is not None:
+    elif (method := python_method(session, owner, "__setitem__")) is not None:
         session.call(method, (owner, key, value), {})
     else:
         if is_a(key, slice):
@@ -503,7 +504,7 @@ def delete_item(session: Session, owner: Any, key: Any) -> None:
     session.regions.touch(owner)
     session.regions.look(owner)
     key = session.numbers.fixed(key)
-    if (method := _python_method(session, owner, "__delitem__")) is not None:
+    if (method := python_method(session, owner, "__delitem__")) is not None:
         session.call(method, (owner, key), {})
     else:
         if session.heap.source_of(owner) is not None:
@@ -523,15 +524,15 @@ def iterate(session: Session, value: Any) -> Any:
     if is_a(value, torch.Tensor):
         return session.call(torch.Tensor.__iter__, (value,), {})
     source = session.heap.source_of(value)
-    if is_a(value, _CONTAINERS) and _python_method(session, value, "__iter__") is None:
+    if is_a(value, _CONTAINERS) and python_method(session, value, "__iter__") is None:
         if source is not None:
             session.heap.content(source, value)
         return value
-    if _is_plain(value):
+    if is_plain(value):
         return value if source is None else _take(session, value, source)
-    if (method := _python_method(session, value, "__iter__")) is not None:
+    if (method := python_method(session, value, "__iter__")) is not None:
         return _step(session, session.call(method, (value,), {}))
-    if _python_method(session, value, "__next__") is not None:
+    if python_method(session, value, "__next__") is not None:
         return _step(session, value)
     if is_a(value, type):
         return list(value)  # type: ignore[call-overload]  # the members of an Enum
@@ -559,7 +560,7 @@ def _taken(session: Session, iterator: Any) -> Iterator[Any]:
 
 def _step(session: Session, iterator: Any) -> Any:
     """Drive an iterator whose `__next__` is Python code."""
-    method = _python_method(session, iterator, "__next__")
+    method = python_method(session, iterator, "__next__")
     if method is None:
         return iterate(session, iterator)
     if (source := session.heap.source_of(iterator)) is not None:
@@ -630,7 +631,7 @@ def merged(session: Session, value: Any) -> Any:
     return [iterate(session, pair) for pair in iterate(session, value)]
 
 
-# ------------------------------------------------------------------------------ truth and text
+# ---------------------------------------------------------------------------------------- truth
 
 
 def test(session: Session, value: Any) -> bool:
@@ -639,17 +640,17 @@ def test(session: Session, value: Any) -> bool:
     if is_symbolic(value):
         return bool(value)
     for name in ("__bool__", "__len__"):
-        if (method := _python_method(session, value, name)) is not None:
+        if (method := python_method(session, value, name)) is not None:
             answer = session.numbers.fixed(session.call(method, (value,), {}))
-            return bool(_answering(name, answer))
-        if not _is_plain(value) and session.heap.class_attribute(type(value), name)[1] is not None:
+            return bool(answering(name, answer))
+        if not is_plain(value) and session.heap.class_attribute(type(value), name)[1] is not None:
             if not is_a(value, _CONTAINERS) and not is_settled(session, value, by_identity=False):
                 session.stop(Code.UNKNOWN_OBJECT, f"the truth of a {type(value).__qualname__}")
             break
     return bool(value)
 
 
-def _answering(method: str, answer: object) -> object:
+def answering(method: str, answer: object) -> object:
     """An object whose `method` gives `answer`; Python says whether that will do."""
     return type("Answering", (), {method: lambda _: answer})()
 
@@ -662,55 +663,6 @@ def operand(session: Session, value: Any) -> Any:
     elif is_a(value, _CONTAINERS):
         session.heap.length(value)
     return value
-
-
-def formatted(session: Session, value: Any, conversion: str, specification: str) -> str:
-    """`f"{value!conversion:specification}"`."""
-    session.regions.look(value)
-    value = session.numbers.fixed(value)
-    if type(value) in (*PEEKABLE, types.MappingProxyType):
-        session.stop(Code.UNKNOWN_OBJECT, f"formats a {type(value).__qualname__}")
-    if _is_plain(value):
-        if type(value) in VIEWS:
-            session.heap.snapshot(tuple(value))
-        return format(convert(value, conversion), specification)
-    if conversion:
-        value = _text_of(session, value, "__str__" if conversion == "s" else "__repr__")
-        value = ascii(_answering("__repr__", value)) if conversion == "a" else value
-    elif _python_method(session, value, "__format__") is not None:
-        session.stop(Code.UNKNOWN_CALL, f"`{type(value).__qualname__}.__format__`")
-    elif not specification and _is_of_object(value, "__format__"):
-        value = _text_of(session, value, "__str__")
-    else:
-        _note_text(session, value)
-    return format(value, specification)
-
-
-def _text_of(session: Session, value: Any, name: str) -> str:
-    """`str(value)` or `repr(value)`."""
-    for method_name in ("__str__", "__repr__") if name == "__str__" else ("__repr__",):
-        if (method := _python_method(session, value, method_name)) is not None:
-            answer = _answering(name, session.call(method, (value,), {}))
-            return str(answer) if name == "__str__" else repr(answer)
-        if not _is_of_object(value, method_name):
-            break
-    _note_text(session, value)
-    return str(value) if name == "__str__" else repr(value)
-
-
-def _is_of_object(value: object, name: str) -> bool:
-    found: Any = getattr(type(value), name)
-    return found is getattr(object, name)
-
-
-def _note_text(session: Session, value: Any) -> None:
-    """Note what C code shows of a value."""
-    if _is_plain(value) or session.heap.snapshot(value):
-        return
-    is_fixed = is_a(value, (type, types.FunctionType, enum.Enum, str, bytes, int, float, complex))
-    is_own_error = is_a(value, BaseException) and session.heap.source_of(value) is None
-    if not is_fixed and not is_own_error:
-        session.stop(Code.UNKNOWN_OBJECT, f"formats a {type(value).__qualname__}")
 
 
 # ---------------------------------------------------------------------------- context managers
@@ -733,7 +685,7 @@ class Context:
 
     def _run(self, name: str, *args: object) -> Any:
         manager = self._manager
-        method = _python_method(self._session, manager, name)
+        method = python_method(self._session, manager, name)
         if method is not None:
             if not is_library_file(method.__code__.co_filename):  # it may swallow exceptions
                 self._session.tape.try_depth += 1 if name == "__enter__" else -1

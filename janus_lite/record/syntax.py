@@ -1,4 +1,4 @@
-"""Operators, items, iteration, truth, unpacking, formatting, `with`: Python's other protocols.
+"""Operators, items, iteration, truth, unpacking, `with`: Python's other protocols.
 
 Each does what the bytecode would have done, after noting what of it touches outside state. Methods
 that user classes define in Python run as twins.

@@ -44,7 +44,7 @@ class Told:
         LOG.append(("eq", self.name))
         return self
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # as Python sets it
 
     def __repr__(self) -> str:
         return self.name
@@ -235,7 +235,7 @@ class OtherTable(UserDict[Any, Any]):
 class Claims(Plain):
     """Says that it is a list, which a pattern does not ask."""
 
-    @property  # type: ignore[misc]
+    @property  # type: ignore[misc]  # a proxy's lie
     def __class__(self) -> Any:
         LOG.append("class")
         return list

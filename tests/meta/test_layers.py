@@ -22,8 +22,9 @@ ORDER = {
         record.contracts record.torch_table record.instrument record.audit record.stack record.heap
         record.sizes record.tape record.session record.text record.attributes record.outputs
         record.regions record.host record.containers record.draws record.training record.subcalls
+        record.syntax record.formatting
         record.leaves record.folds record.builtin_functions record.classes record.c_functions
-        record.calls record.syntax record.hooks record.recorder
+        record.calls record.matching record.hooks record.recorder
         program program.assumptions program.effects program.views program.regions
         program.alike program.states program.cursors program.merged_plans program.merge
         program.wellformed program.generalize

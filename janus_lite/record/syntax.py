@@ -22,7 +22,7 @@ import torch
 from janus_lite.errors import Code
 from janus_lite.record import attributes, containers
 from janus_lite.record.audit import is_library_file
-from janus_lite.record.contracts import RUN_LOCAL_TYPES, VALUE_TYPES
+from janus_lite.record.contracts import RUN_LOCAL_TYPES, VALUE_TYPES, VIEWS
 from janus_lite.record.heap import SCALARS
 from janus_lite.record.iterators import PEEKABLE
 from janus_lite.record.kinds import elements_of, is_a, length_of
@@ -221,6 +221,7 @@ def _dispatch(
     right: Any,
 ) -> Any:
     if is_plain(left) and is_plain(right):
+        _note_views(session, left, right)
         return _plain_operation(session, function, name, reflected, left, right)
     first = (python_method(session, left, name), left, right)
     second = (python_method(session, right, reflected), right, left)
@@ -246,6 +247,13 @@ def _dispatch(
     return function(left, right)  # raises what Python raises
 
 
+def _note_views(session: Session, *values: Any) -> None:
+    """Note what is in views of dicts, to any depth."""
+    for value in values:
+        if type(value) in VIEWS:
+            session.heap.snapshot(elements_of(value))
+
+
 def _not_implemented(_left: object, _right: object) -> Any:
     return NotImplemented
 
@@ -254,6 +262,7 @@ def _c_operation(
     session: Session, function: Callable[..., Any], name: str, left: Any, right: Any
 ) -> Any:
     """An operator that only C code carries out, with operands that are not all plain."""
+    _note_views(session, left, right)
     if name in {"__eq__", "__ne__"}:
         session.heap.compare_identity(left, right)
     by_identity = name in {"__eq__", "__ne__"} or not is_a(left, str | bytes)
@@ -342,11 +351,11 @@ def _is_inside(session: Session, item: Any, container: Any) -> bool:
         session.heap.fix_numbers(container)
     if source is not None:
         _note_membership(session, source, item, container)
-    elif not is_plain(container) and not is_a(container, _CONTAINERS):
-        return any(compare(session, "==", item, other) for other in iterate(session, container))
+    elif _is_stepped_through(container):
+        return any(_is_found(session, item, other) for other in iterate(session, container))
     elif session.numbers:
         session.heap.snapshot(container)  # its numbers are compared by C code
-    if is_a(container, _SEQUENCES):
+    if is_a(container, _SEQUENCES) or type(container) in VIEWS:
         return _is_among(session, item, container)
     if is_a(container, _CONTAINERS) and not is_a(item, torch.Tensor):
         note_key(session, item)
@@ -357,15 +366,18 @@ def _is_inside(session: Session, item: Any, container: Any) -> bool:
     return item in container
 
 
+def _is_stepped_through(container: Any) -> bool:
+    is_iterator = is_plain(container) and hasattr(type(container), "__next__")
+    return is_iterator or not (is_plain(container) or is_a(container, _CONTAINERS))
+
+
 def _is_among(session: Session, item: Any, container: Any) -> bool:
     """`item in container` for a sequence, whose elements are asked one by one."""
-    session.heap.snapshot(container)  # C code compares what is in its elements, too
     elements = elements_of(container)
+    session.heap.snapshot(container)
+    session.heap.snapshot(elements)  # C code compares what is in them, too
     if has_own_equality(session, item, *elements):
-        return any(
-            other is item or test(session, compare(session, "==", other, item))
-            for other in elements
-        )
+        return any(_is_found(session, item, other) for other in elements)
     if not is_settled(session, item, by_identity=True):
         session.stop(Code.UNKNOWN_OBJECT, f"looks for a {type(item).__qualname__} in a container")
     if not is_a(item, torch.Tensor):
@@ -373,6 +385,10 @@ def _is_among(session: Session, item: Any, container: Any) -> bool:
     session.regions.spoil("looks for a tensor in a container")
     with session.own_work():
         return item in container
+
+
+def _is_found(session: Session, item: Any, other: Any) -> bool:
+    return other is item or test(session, compare(session, "==", other, item))
 
 
 def has_own_equality(session: Session, *values: Any) -> bool:

@@ -283,7 +283,23 @@ COUNTS = ([Count(1), Count(2)], """
     torch.zeros(s) | torch.full((2,), s) | divmod(s, 2) | 'a' * s | [1] * s | s ** 2 | x[:s]
     abs(s)
 """)  # fmt: skip
+DEEP = ([[[1], [2]], [[1], [3]], [[1], [2, 2]]], """
+    [1] in s | [2] in s | s.index([2]) if [2] in s else 0 | s == [[1], [2]] | [[1], [2]] < s
+    str(s) | sum(s, []) | sorted(s) | max(s) | max(s, key=len) | {'a': s} == {'a': [[1], [2]]}
+    copy.copy(s) | [2] in iter(s) | [2] in (v for v in s) | [2] in map(list, s)
+    [3] in {'a': s[1]}.values() | list(map(sum, s)) | {tuple(v) for v in s}
+    [v == [2] for v in s] | s[0] == s[1] | [*s] == s
+""")  # fmt: skip
+DEEP_VALUES = ([{"a": [1]}, {"a": [2]}, {"b": [1]}, {"a": [1, 1]}], """
+    ('a', [1]) in s.items() | [1] in s.values() | s.items() == {'a': [1]}.items() | s == {'a': [1]}
+    {'a': [1]}.items() != s.items() | 'a' in s.keys() | s.keys() == {'a'}
+    list(s.values()) == [[1]] | {'q': [*s.values()][0]}.items() == {'q': [1]}.items()
+    sorted(s.items()) | str(s.items()) | (d := {}, d.update(s), d == {'a': [1]}) | {**s} == {'a': [1]}
+    (lambda **k: k)(**s) == {'a': [1]}
+""")  # fmt: skip
 FOUND: dict[str, tuple[list[Any], str]] = {
+    "deep": DEEP,
+    "deep values": DEEP_VALUES,
     "texts": TEXTS,
     "counts": COUNTS,
     "keys": KEYS,

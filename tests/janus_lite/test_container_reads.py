@@ -294,8 +294,8 @@ DEEP_VALUES = ([{"a": [1]}, {"a": [2]}, {"b": [1]}, {"a": [1, 1]}], """
     ('a', [1]) in s.items() | [1] in s.values() | s.items() == {'a': [1]}.items() | s == {'a': [1]}
     {'a': [1]}.items() != s.items() | 'a' in s.keys() | s.keys() == {'a'}
     list(s.values()) == [[1]] | {'q': [*s.values()][0]}.items() == {'q': [1]}.items()
-    sorted(s.items()) | str(s.items()) | (d := {}, d.update(s), d == {'a': [1]}) | {**s} == {'a': [1]}
-    (lambda **k: k)(**s) == {'a': [1]}
+    sorted(s.items()) | str(s.items()) | (d := {}, d.update(s), d == {'a': [1]})
+    {**s} == {'a': [1]} | (lambda **k: k)(**s) == {'a': [1]}
 """)  # fmt: skip
 FOUND: dict[str, tuple[list[Any], str]] = {
     "deep": DEEP,

@@ -10,6 +10,7 @@ import builtins
 import operator
 import sys
 import types
+from functools import partial
 from typing import Any
 
 from janus_lite.errors import Code
@@ -201,6 +202,12 @@ class Hooks:
         """An element of a set, or a key of a dict, that is written out."""
         session = current()
         return value if session is None else syntax.hashed(session, value)
+
+    @staticmethod
+    def all_hashed(values: Any) -> Any:
+        """Elements that `{*values}` puts into a set."""
+        session = current()
+        return values if session is None else map(partial(syntax.hashed, session), values)
 
     @staticmethod
     def identical(left: Any, right: Any) -> bool:

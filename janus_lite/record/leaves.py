@@ -94,7 +94,7 @@ def _leaf_argument(session: Session, function: Any, keyword: str | None, value: 
         if not is_stepping(function):
             return UNKNOWN
         elements = session.iterate(value)
-        return elements if function in PASS_ALONG else map(session.numbers.fixed, elements)
+        return elements if function in PASS_ALONG else _read_elements(session, elements)
     if is_a(value, list | tuple | dict | set | frozenset | deque):
         return value  # its elements are only passed along
     return UNKNOWN
@@ -109,8 +109,18 @@ def _made_argument(session: Session, function: Any, value: Any) -> Any:
     if is_showing(function):
         return UNKNOWN if type(value) is types.MappingProxyType else value
     if is_stepped(session, value) or (function not in PASS_ALONG and is_a(value, ITERATORS)):
-        return map(session.numbers.fixed, value)  # C code computes with what it gives
+        return _read_elements(session, value)
     return value
+
+
+def _read_elements(session: Session, elements: Any) -> Any:
+    """Elements for C code that computes with them, hashes or compares them."""
+
+    def noted(element: Any) -> Any:
+        session.heap.snapshot(element)
+        return session.numbers.fixed(element)
+
+    return map(noted, elements)
 
 
 def is_getter_argument(session: Session, value: object) -> bool:

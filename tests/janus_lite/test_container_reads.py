@@ -297,7 +297,16 @@ DEEP_VALUES = ([{"a": [1]}, {"a": [2]}, {"b": [1]}, {"a": [1, 1]}], """
     sorted(s.items()) | str(s.items()) | (d := {}, d.update(s), d == {'a': [1]})
     {**s} == {'a': [1]} | (lambda **k: k)(**s) == {'a': [1]}
 """)  # fmt: skip
+PAIRS = ([[(1, 2), (1, 2)], [(1, 2), (1, 3)]], """
+    len({*s}) | (1, 3) in {*s} | len({*s, (1, 3)}) | len({*iter(s)}) | len({*(v for v in s)})
+    len(set(s)) | len(set(iter(s))) | len(frozenset(v for v in s)) | len(set(map(tuple, s)))
+    len({v for v in s}) | len({v: 1 for v in s}) | len(dict(s)) | len(dict.fromkeys(s)) | min(s)
+    (d := set(), [d.add(v) for v in s], len(d)) | len(set().union(s)) | set(s) == {(1, 2)}
+    (1, 3) in iter(s) | {s[0]: 1, s[1]: 2} | (lambda a, b: a == b)(*s) | Counter(iter(s))[(1, 2)]
+    max(iter(s)) | sorted(v for v in s) | range(*s[1]) | x[slice(*s[1])] | pow(*s[1]) | dict([s[1]])
+""")  # fmt: skip
 FOUND: dict[str, tuple[list[Any], str]] = {
+    "pairs": PAIRS,
     "deep": DEEP,
     "deep values": DEEP_VALUES,
     "texts": TEXTS,

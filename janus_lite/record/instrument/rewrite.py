@@ -706,8 +706,10 @@ def _hook(name: str, *arguments: ast.expr, keywords: list[ast.keyword] | None = 
 
 def _hashed(element: ast.expr) -> ast.expr:
     """An element of a set, or a key of a dict."""
-    if isinstance(element, ast.Constant | ast.Starred):
+    if isinstance(element, ast.Constant):
         return element
+    if isinstance(element, ast.Starred):
+        return ast.Starred(_hook("all_hashed", element.value), ast.Load())
     return _hook("hashed", element)
 
 

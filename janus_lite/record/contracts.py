@@ -203,27 +203,37 @@ PASS_ALONG: frozenset[object] = frozenset(
     {list, tuple, deque, enumerate, zip, reversed, itertools.chain, itertools.islice}
     | {itertools.cycle, itertools.repeat, itertools.zip_longest, itertools.product}
 )
-# Pure leaves that step through their arguments, besides those of `itertools`.
-_STEPPING: frozenset[object] = frozenset(
-    {list, tuple, set, frozenset, deque, enumerate, zip, map, filter, functools.reduce}
-    | {all, any, max, min, sorted, sum, math.fsum, math.prod}
-)
 RUN_LOCAL_TYPES: tuple[type, ...] = (*ITERATORS, super, property, staticmethod, classmethod)
 
 
-# Leaves that call a function that they are given: as `key=` only, or any.
+# Pure leaves by which positional arguments they step through: the first, the one behind a function,
+# or all of them.
+_STEPPING_FIRST: frozenset[object] = frozenset(
+    {list, tuple, set, frozenset, deque, enumerate, all, any, sorted, sum, math.fsum, math.prod}
+    | {getattr(itertools, n, None) for n in "accumulate batched combinations cycle groupby".split()}
+    | {getattr(itertools, n) for n in "islice pairwise permutations tee".split()}
+    | {itertools.combinations_with_replacement}
+)
+_STEPPING_LATER: frozenset[object] = frozenset(
+    {map, filter, functools.reduce, itertools.starmap, itertools.takewhile, itertools.dropwhile}
+    | {itertools.filterfalse}
+)
+_STEPPING_ALL: frozenset[object] = frozenset(
+    {zip, itertools.chain, itertools.zip_longest, itertools.product, itertools.compress}
+)
+_STEPPING_METHODS = frozenset({"join", "fromkeys", "from_iterable"})
 _KEYED: frozenset[object] = frozenset({max, min, sorted})
-_CALLING: frozenset[object] = frozenset({map, filter, functools.reduce})
 # Leaves that look at an iterator itself, never at what it gives.
 _SHOWING: frozenset[object] = frozenset({str, repr, ascii, format, hash, bool})
 
 
-def calls_back(function: Callable[..., object], keyword: str | None) -> bool:
-    """Whether a leaf calls the function that it gets by position, or as `keyword`."""
+def calls_back(function: Callable[..., object], place: int | str) -> bool:
+    """Whether a leaf calls the function that it gets at a position, or as a keyword."""
     if function in _KEYED or function.__name__ == "sort":
-        return keyword == "key"
+        return place == "key"
     is_substitution = function.__name__ in ("sub", "subn")  # of a pattern
-    return is_substitution or function in _CALLING or function.__module__ == "itertools"
+    is_library = getattr(function, "__module__", "") == "itertools"
+    return is_substitution or is_library or function in _STEPPING_LATER
 
 
 def is_showing(function: Callable[..., object]) -> bool:
@@ -231,12 +241,16 @@ def is_showing(function: Callable[..., object]) -> bool:
     return function in _SHOWING or function.__name__ in ("format", "format_map")
 
 
-def is_stepping(function: Callable[..., object]) -> bool:
-    """Whether a pure leaf steps through its arguments, and asks them nothing else."""
+def is_stepping(function: Callable[..., object], place: int | str, count: int) -> bool:
+    """Whether a pure leaf steps through one of its `count` positional arguments."""
+    if function in (max, min):
+        return place == 0 and count == 1
     is_method = issubclass(type(function), types.BuiltinFunctionType)
-    if is_method and function.__name__ in ("join", "fromkeys"):
-        return True
-    return getattr(function, "__module__", "") == "itertools" or function in _STEPPING
+    if function in _STEPPING_FIRST or (is_method and function.__name__ in _STEPPING_METHODS):
+        return place == 0
+    if function in _STEPPING_LATER:
+        return place == 1 or (function is map and place != 0)
+    return type(place) is int and function in _STEPPING_ALL
 
 
 # ------------------------------------------------------------------------ Python functions

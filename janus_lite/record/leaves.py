@@ -70,9 +70,9 @@ def call_leaf(
             session.heap.recall(function, args, result)
         return result
     if contract is Contract.PURE:
-        given: list[tuple[str | None, Any]] = [(None, argument) for argument in args]
-        given += kwargs.items()
-        understood = [_leaf_argument(session, function, name, value) for name, value in given]
+        given: list[tuple[int | str, Any]] = [*enumerate(args), *kwargs.items()]
+        count = len(args)
+        understood = [_leaf_argument(session, function, p, count, value) for p, value in given]
         if any(value is UNKNOWN for value in understood):
             return unknown(session, function, args, kwargs)
         args, named = tuple(understood[: len(args)]), understood[len(args) :]
@@ -81,17 +81,19 @@ def call_leaf(
         return function(*args, **kwargs)
 
 
-def _leaf_argument(session: Session, function: Any, keyword: str | None, value: Any) -> Any:
+def _leaf_argument(
+    session: Session, function: Any, place: int | str, count: int, value: Any
+) -> Any:
     """What a pure leaf may get in place of `value`; `UNKNOWN` when it must not get it."""
     if is_a(value, PYTHON):
-        return callback(session, value) if calls_back(function, keyword) else value
+        return callback(session, value) if calls_back(function, place) else value
     if session.heap.snapshot(value) or is_a(value, (type, *C_FUNCTIONS)):
         return value
     if type(value) in RUN_LOCAL_TYPES or type(value) in VALUE_TYPES:
         return _made_argument(session, function, value)
     iterate = session.heap.class_attribute(type(value), "__iter__")[1]
     if is_a(iterate, types.FunctionType):
-        if not is_stepping(function):
+        if not is_stepping(function, place, count):
             return UNKNOWN
         elements = session.iterate(value)
         return elements if function in PASS_ALONG else _read_elements(session, elements)

@@ -50,6 +50,51 @@ def test_a_function_stays_itself_in_c_code(tmp_path: Path) -> None:
             assert repr(speculated(dict(content), x)) == repr(function(content, x)), expression
 
 
+class Vector:
+    """Can be stepped through, but is mostly handed on."""
+
+    def __init__(self, *values: Any) -> None:
+        self.values = values
+
+    def __iter__(self) -> Any:
+        return iter(self.values)
+
+    def __lt__(self, other: Any) -> bool:
+        return bool(self.values < other.values)
+
+    def __gt__(self, other: Any) -> bool:
+        return bool(self.values > other.values)
+
+    def __add__(self, other: Any) -> Any:
+        return Vector(*self.values, *other)
+
+    def __repr__(self) -> str:
+        return f"Vector{self.values}"
+
+
+OF_VECTORS = """
+    max(s, Vector(2)) | min(s, Vector(0)) | sum([[1]], s) | dict.fromkeys('ab', s)['a'] is s
+    next(itertools.repeat(s)) is s | list(itertools.islice(s, 1)) | list(itertools.chain(s, s))
+    functools.reduce(operator.add, [[1]], s) | sorted(s) | max(s) | list(zip(s, s)) | set(s)
+    next(iter(()), s) is s | list(itertools.accumulate(s)) | list(map(str, s)) | [*s] | sum(s)
+    max([], default=s) is s | list(itertools.product(s, repeat=2)) | ','.join(map(str, s))
+"""
+
+
+def test_what_can_be_stepped_through_is_handed_on(tmp_path: Path) -> None:
+    asked = expressions(OF_VECTORS)
+    lines = [f"def f{n}(s, x):\n    x = x + 1\n    return {e}\n" for n, e in enumerate(asked)]
+    text = "import functools, itertools, operator\n" + "\n".join(lines)
+    module = module_of(tmp_path / "vectors.py", text, Vector=Vector)
+    x = torch.ones(2)
+    for number, expression in enumerate(asked):
+        function = getattr(module, f"f{number}")
+        speculated: Any = janus_lite.speculate(function)
+        for values in ((1, 2), (1, 2), (1, 2), (3,), (1, 2)):
+            wanted = repr(function(Vector(*values), x))
+            assert repr(speculated(Vector(*values), x)) == wanted, expression
+
+
 def plus(x: torch.Tensor) -> torch.Tensor:
     return x + 1
 

@@ -455,6 +455,8 @@ class Rewriter:
         raise no_rule(target)
 
     def _bind_many(self, target: ast.Tuple | ast.List, value: ast.expr) -> list[ast.stmt]:
+        if self._is_written_out(target, value):
+            return [ast.Assign([target], value)]
         unpacked = _hook("unpack", value)
         if all(self._is_plain_target(e) for e in target.elts):
             return [ast.Assign([target], unpacked)]
@@ -467,6 +469,18 @@ class Rewriter:
             names.append(ast.Starred(slot, ast.Store()) if starred else slot)
             later += self._bind(inner, ast.Name(name, ast.Load()))
         return [ast.Assign([ast.Tuple(names, ast.Store())], unpacked), *later]
+
+    def _is_written_out(self, target: ast.Tuple | ast.List, value: ast.expr) -> bool:
+        """`a, b = b, a`: nothing is read, and the compiler orders the stores as in the original.
+
+        Some releases of 3.11 keep the first value of `a, a = b, c`.
+        """
+        names = [e for e in target.elts if isinstance(e, ast.Name) and self._is_plain_target(e)]
+        if not isinstance(value, ast.Tuple) or not len(names) == len(target.elts) == len(
+            value.elts
+        ):
+            return False
+        return not any(isinstance(e, ast.Starred) for e in value.elts)
 
     def _is_plain_target(self, node: ast.expr) -> bool:
         inner = node.value if isinstance(node, ast.Starred) else node

@@ -81,6 +81,8 @@ class Descent:
     def _follow(self) -> None:
         """Take over what was assigned to the function since it was copied."""
         function, copy = self.function, self._routed
+        if copy is function:
+            return
         if function.__code__ is not self._code:
             self._code, self._looks = function.__code__, ()
             self._routed = copy = self._copy(lambda _: True)

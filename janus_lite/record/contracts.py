@@ -210,9 +210,8 @@ RUN_LOCAL_TYPES: tuple[type, ...] = (*ITERATORS, super, property, staticmethod, 
 # or all of them.
 _STEPPING_FIRST: frozenset[object] = frozenset(
     {list, tuple, set, frozenset, deque, enumerate, all, any, sorted, sum, math.fsum, math.prod}
-    | {getattr(itertools, n, None) for n in "accumulate batched combinations cycle groupby".split()}
-    | {getattr(itertools, n) for n in "islice pairwise permutations tee".split()}
-    | {itertools.combinations_with_replacement}
+    | {getattr(itertools, n) for n in "accumulate combinations cycle groupby islice".split()}
+    | {itertools.combinations_with_replacement, itertools.pairwise, itertools.permutations}
 )
 _STEPPING_LATER: frozenset[object] = frozenset(
     {map, filter, functools.reduce, itertools.starmap, itertools.takewhile, itertools.dropwhile}

@@ -28,7 +28,7 @@ def is_a(value: object, classes: Any) -> Any:
     return issubclass(type(value), classes)
 
 
-# The last one that a class has of these says how its instances are read in C.
+# Every container that C code reads directly derives from one of these.
 _CONTAINERS = (list, tuple, deque, dict, set, frozenset)
 _READERS = ("__len__", "__iter__", "__contains__", "__eq__")
 

@@ -139,10 +139,10 @@ def parts(value: Any, cls: Any, count: int, *names: Any) -> Any:
             raise TypeError(f"__match_args__ elements must be strings (got {kind})")
         if name in names[:index]:
             raise TypeError(f"{_name(cls)}() got multiple sub-patterns for attribute {name!r}")
-        part = _call(getattr, value, name, MISSING)
-        if part is MISSING:
+        attribute = _call(getattr, value, name, MISSING)
+        if attribute is MISSING:
             return MISSING
-        found.append(part)
+        found.append(attribute)
     return tuple(found)
 
 

@@ -352,7 +352,7 @@ def _container_arguments(session: Session, name: str, bound: Any, args: Argument
     if name == "__setitem__" and args and type(args[0]) is slice:
         return (args[0], *(session.iterate(value) for value in args[1:]))
     if name in _STEPPING and is_a(bound, dict):
-        return tuple(merged(session, value) for value in args)
+        return tuple(merged(session, type(bound), value) for value in args)
     if name not in _HANDING_ON:
         for value in args[: _KEYS.get(name)]:
             if is_a(bound, dict | set | frozenset) and name in _HASHING:

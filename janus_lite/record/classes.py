@@ -7,7 +7,7 @@ import enum
 import functools
 import inspect
 import types
-from collections import defaultdict, deque
+from collections import OrderedDict, defaultdict, deque
 from typing import Any
 
 import torch
@@ -33,6 +33,8 @@ from janus_lite.record.session import Session
 from janus_lite.record.syntax import merged, test
 
 _PASSING = (tuple, list, zip, reversed, enumerate, torch.Size)
+# With so many positional arguments, the last one is a mapping or pairs.
+_MERGING: dict[type, int] = {dict: 1, OrderedDict: 1, defaultdict: 2}
 # They show, or take over, what an outside object of theirs holds.
 _TAKING_OVER = (types.MappingProxyType, functools.partial)
 _SEQUENCES = (list, tuple, range, torch.Size)
@@ -73,8 +75,8 @@ def _construct_leaf(
         return _class_of(session, args, kwargs)
     if cls is bool and len(args) == 1 and not kwargs:
         return test(session, args[0])
-    if issubclass(cls, dict) and len(args) > issubclass(cls, defaultdict):
-        args = (*args[:-1], merged(session, args[-1]))
+    if cls in _MERGING and len(args) == _MERGING[cls]:
+        args = (*args[:-1], merged(session, cls, args[-1]))
     if cls in _TAKING_OVER and _takes_over(session, cls, args):
         return unknown(session, cls, args, kwargs)
     if cls is map and args and is_a(args[0], PYTHON) and _passes_along(session, zip, args[1:]):

@@ -219,7 +219,9 @@ class Heap:
             held = weakref.ref(value) if is_weak else value
             found = self._pins[id(value)] = Pinned(held, label, is_weak)
             if type(value) not in SCALARS:
-                self._marks.setdefault(id(value), (value, found))
+                _, known = self._marks.setdefault(id(value), (value, found))
+                if not self.is_held(known):  # it was read before where another one may stand
+                    self._read(ReadKind.SAME, known, expected=True, key=found)
             if is_a(value, _BOUND) and not is_a(value.__self__, _UNBOUND):
                 self.pin(value.__self__, f"{label}.__self__")
         return found
@@ -245,7 +247,8 @@ class Heap:
             self._stop(Code.OUTSIDE_ITERATOR, f"reads the {kind.__qualname__} {source}")
         is_held = kind not in PEEKABLE and _has_identity(kind)  # type: ignore[arg-type]  # classes hash
         if is_held or self.is_held(source):
-            self._mark_held(value, source)
+            is_root = is_a(value, torch.nn.Module) and not _is_submodule(source)
+            self._read(ReadKind.IS, source, self.pin(value, str(source), is_weak=is_root))
             return
         known = self.source_of(value)
         if known is None:
@@ -261,15 +264,6 @@ class Heap:
             if is_a(value, (base,)) and not is_a(value, (np.generic,)):
                 place = Computed(plain_of, base.__name__, (source,))
                 self._read(ReadKind.EQUALS, place, plain_of(value))
-
-    def _mark_held(self, value: Any, source: Source) -> None:
-        """Note that this very object stands at `source`, and wherever else it was read before."""
-        known = self.source_of(value)
-        is_root = is_a(value, torch.nn.Module) and not _is_submodule(source)
-        pinned = self.pin(value, str(source), is_weak=is_root)
-        self._read(ReadKind.IS, source, pinned)
-        if known is not None and not self.is_held(known):
-            self._read(ReadKind.SAME, known, expected=True, key=pinned)
 
     def is_held(self, source: Source) -> bool:
         """Whether what stands at `source` is taken to be this very object.

@@ -511,8 +511,19 @@ def store_item(session: Session, value: Any, owner: Any, key: Any) -> None:
         if session.heap.source_of(owner) is not None:
             if not is_a(key, slice) and not is_symbolic(key):
                 note_key(session, key)
+                _refuse_passing_key(session, key)
             containers.store_item(session, owner, key, value)
         owner[plain(key)] = value
+
+
+def _refuse_passing_key(session: Session, key: Any) -> None:
+    """A replay stores under the recorded key: under an object only if it is the same one then."""
+    for part in key if type(key) is tuple else (key,):
+        source = session.heap.source_of(part)
+        is_same = type(part) in SCALARS or (source is not None and session.heap.is_held(source))
+        if not is_same:
+            kind = type(part).__qualname__
+            session.stop(Code.UNKNOWN_OBJECT, f"stores under a {kind} that may be another one next")
 
 
 def delete_item(session: Session, owner: Any, key: Any) -> None:
@@ -634,17 +645,23 @@ def spread_mapping(session: Session, value: Any) -> Any:
         return value
     if session.heap.class_attribute(type(value), "keys")[1] is None:
         return value  # Python says that it is no mapping
+    return _by_keys(session, value)
+
+
+def _by_keys(session: Session, value: Any) -> dict[Any, Any]:
     keys = iterate(session, session.call(attributes.load(session, value, "keys"), (), {}))
     return {key: load_item(session, value, key) for key in keys}
 
 
-def merged(session: Session, value: Any) -> Any:
-    """What a dict may get in place of `value` to take its entries: a mapping, or pairs."""
+def merged(session: Session, cls: type, value: Any) -> Any:
+    """What a dict of class `cls` may get in place of `value` to take its entries."""
     if type(value) in VALUE_TYPES:
         return value
-    if is_a(value, dict) or session.heap.class_attribute(type(value), "keys")[1] is not None:
-        return spread_mapping(session, value)
-    return [iterate(session, pair) for pair in iterate(session, value)]
+    if session.heap.class_attribute(type(value), "keys")[1] is None:  # pairs
+        return [iterate(session, pair) for pair in iterate(session, value)]
+    if issubclass(cls, OrderedDict) and type(value) is not dict:
+        return _by_keys(session, value)
+    return spread_mapping(session, value)
 
 
 # ---------------------------------------------------------------------------------------- truth

@@ -89,6 +89,11 @@ class WriteLog:
         self._spoiled: set[tuple[int, object]] = set()
         self._keep: list[object] = []
 
+    def release(self) -> None:
+        """Let go of what was stored."""
+        self.effects.clear()
+        self._keep.clear()
+
     def add(self, effect: Effect) -> None:
         """Append an effect."""
         self.effects.append(effect)
@@ -125,6 +130,11 @@ class WriteLog:
     def is_rewritten(self, container: object) -> bool:
         """Whether no place of the container tells anything about the outside any more."""
         return id(container) in self._rewritten
+
+    @property
+    def containers(self) -> tuple[object, ...]:
+        """The containers that the run has changed."""
+        return tuple({id(container): container for container in self._keep}.values())
 
     @property
     def changes(self) -> frozenset[object]:

@@ -78,9 +78,10 @@ def record(
         trace = _finish(session, result, time.perf_counter() - started)
     finally:
         enter(outer)
+        changed = session.writes.containers
         session.release()
         del args, kwargs  # may hold numbers that must not outlive the run
-        result = session.numbers.settle(result)
+        result = session.numbers.settle(result, changed)
     return result, trace
 
 

@@ -30,7 +30,7 @@ import operator
 import sys
 import types
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from janus_lite.record.kinds import is_a
@@ -288,15 +288,24 @@ class Numbers:
         """The sources that a replay needs, in order of first use."""
         return tuple(self._used.values())
 
-    def settle(self, result: Any) -> Any:
-        """Replace the numbers that escaped by plain ones; return the run's result without them."""
+    def settle(self, result: Any, changed: Iterable[object] = ()) -> Any:
+        """Replace the numbers that escaped by plain ones; return the run's result without them.
+
+        Args:
+            result: what the run returned.
+            changed: outside objects that the run wrote to; the others are searched only for what
+                these do not hold, since that takes the longer the more objects there are.
+        """
         if not self._all:
             return result
         result = rebuilt(result, plain)
         self._by_source.clear()
+        plains = {id(n): plain(n) for n in self._all}
+        for holder in changed:
+            _try_to_replace_in(holder, plains)
         escaped = [n for n in self._all if sys.getrefcount(n) > _REFERENCES]
         if escaped:
-            _replace({id(n): plain(n) for n in escaped}, escaped, ignore=[self._all, escaped])
+            _replace(plains, escaped, ignore=[self._all, escaped])
         self._all.clear()
         return result
 
@@ -312,11 +321,15 @@ def _replace(plains: dict[int, Any], escaped: list[Any], ignore: list[Any]) -> N
         if is_a(holder, tuple):
             tuples.append(holder)
         else:
-            with contextlib.suppress(AttributeError, TypeError):  # what cannot be written keeps it
-                _replace_in(holder, plains)
+            _try_to_replace_in(holder, plains)
     if tuples:
         changed = {id(t): _changed_tuple(t, plains) for t in tuples}
         _replace(changed, tuples, [*ignore, tuples])
+
+
+def _try_to_replace_in(holder: Any, plains: dict[int, Any]) -> None:
+    with contextlib.suppress(AttributeError, TypeError):  # what cannot be written keeps it
+        _replace_in(holder, plains)
 
 
 def _changed_tuple(value: tuple[Any, ...], plains: dict[int, Any]) -> tuple[Any, ...]:

@@ -195,7 +195,7 @@ class Session:
         self.heap.release()
         self.tape.release()
         self.regions.release()
-        self.writes = WriteLog()
+        self.writes.release()
         self._fresh_functions.clear()
         self._closures.clear()
 

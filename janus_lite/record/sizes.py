@@ -92,6 +92,10 @@ class Sizes:
         """Whether the sizes of some graph value among encoded operands vary."""
         return bool(self._varying) and not self._varying.isdisjoint(refs_in(operands))
 
+    def release(self) -> None:
+        """Let go of the numbers."""
+        self._inputs.clear()
+
     @property
     def any_vary(self) -> bool:
         """Whether some tensor of the run has sizes that vary."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -210,3 +211,23 @@ def test_no_symbolic_size_outlives_the_run() -> None:
         assert (shape, first, table, sizes) == (torch.Size([n, 2]), n, {"n": n}, [n, 2])
         found = {type(v) for v in (*shape, first, *table.values(), *sizes)}
         assert found == {int}
+
+
+def test_the_heap_is_not_searched_for_sizes_that_stayed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes the longer the more objects a process has."""
+    kept: dict[str, Any] = {}
+
+    def stores(x: torch.Tensor) -> torch.Tensor:
+        kept["rows"] = x.shape[0]
+        return x * len(x)
+
+    def search(*_: object) -> list[object]:
+        raise AssertionError("searched")
+
+    monkeypatch.setattr(gc, "get_referrers", search)
+    speculated: Any = janus_lite.speculate(stores)
+    for n in (4, 5, 6, 7):
+        x = torch.randn(n, 2)
+        assert torch.equal(speculated(x), x * n)
+        assert type(kept["rows"]) is int
+    assert speculated.stats.hits >= 2

@@ -1244,7 +1244,7 @@ def math_functions():
 @program(code="JL0201")
 def garbage_collected():
     def call(x):
-        gc.collect()
+        gc.collect(0)
         return x * 2
 
     return World(call=call)

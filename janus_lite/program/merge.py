@@ -179,6 +179,8 @@ class _Builder:
             kwargs=self._operands(cursors, [o.kwargs for o in found]),
             written=self._operands(cursors, [o.written for o in found]),
             layout=None,
+            sizes=None,
+            is_new=False,
         )
         output = self._output(cursors, [o.output for o in found])
         for cursor in cursors:

@@ -43,6 +43,7 @@ from janus_lite.record.trace import (
     OperationKind,
     Ref,
     TensorMeta,
+    is_row_by_row,
     refs_in,
 )
 from janus_lite.torch_internals import TorchDispatchMode, TorchFunctionMode, is_plain, without_modes
@@ -141,8 +142,9 @@ class Tape:
 
     def release(self) -> None:
         """Forget every tensor and argument."""
-        for kept in (self.inputs, self.examples, self.operations, self._gradients):
+        for kept in (self.inputs, self.examples, self.operations, self._gradients, self._live):
             kept.clear()
+        self.sizes.release()
 
     def finish(self) -> None:
         """Stop when the run changed what an outside tensor looks like, or trained with hooks."""
@@ -229,7 +231,8 @@ class Tape:
             self._varies = varies
             self._note_possible_alias(target, args, result)
             layout = self._view_layout(target, args, result)
-            self._append(target, treatment, encoded_args, encoded_kwargs, result, layout)
+            memory = (layout, *self._memory_of((*args, *kwargs.values()), result))
+            self._append(target, treatment, encoded_args, encoded_kwargs, result, memory)
         return result
 
     def _without_operation(
@@ -270,7 +273,7 @@ class Tape:
         args: tuple[object, ...],
         kwargs: dict[str, object],
         result: object,
-        layout: Layout | None,
+        memory: tuple[Layout | None, tuple[int, ...] | None, bool],
     ) -> None:
         kind, expected, output = OperationKind.COMPUTE, None, None
         if _is_host_value(result) or treatment is Treatment.CHECKED:
@@ -309,7 +312,7 @@ class Tape:
             self._site(),
             self._module(),
             self._regions.decide() if kind is not OperationKind.COMPUTE else (),
-            layout,
+            *memory,
         )
         self.operations.append(operation)
         if self.observe is not None:
@@ -637,6 +640,22 @@ class Tape:
             if not is_alias or result.storage_offset() != base.storage_offset():
                 return None
             return base.stride(), tuple(result.shape), result.stride()
+
+    def _memory_of(
+        self, operands: Iterable[object], result: object
+    ) -> tuple[tuple[int, ...] | None, bool]:
+        """See `Operation.sizes` and `Operation.is_new`."""
+        if self._varies or torch.is_grad_enabled() or not is_a(result, torch.Tensor):
+            return None, False
+        with without_modes():
+            device = result.device.type
+            is_known = device in ("cpu", "cuda") and is_plain(result)
+            if not is_known or torch.is_autocast_enabled(device):
+                return None, False
+            memory, sizes = result.untyped_storage()._cdata, tuple(result.shape)
+            tensors: list[Any] = [a for a in operands if is_a(a, torch.Tensor)]
+            is_new = all(t.untyped_storage()._cdata != memory for t in tensors if is_plain(t))
+            return sizes if is_row_by_row(sizes, result.stride()) else None, is_new
 
     def _encode(self, value: Any, use: NumberUse = NumberUse.VALUE) -> object:
         """An operand as data; notes whether a number in it decides the sizes of the result."""

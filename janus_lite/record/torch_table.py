@@ -62,6 +62,13 @@ VIEWS: frozenset[str] = frozenset(
     expand expand_as view_as reshape_as flatten unflatten broadcast_to
     """.split()
 )
+# These make a new tensor, or look at one, and how their arguments lie says how the result does.
+PLACED: frozenset[str] = VIEWS | frozenset(
+    """
+    select narrow chunk split unbind squeeze diagonal __getitem__ detach clone zeros ones full empty
+    new_zeros new_ones new_full new_empty zeros_like ones_like full_like empty_like
+    """.split()
+)
 # Whatever number they get, the sizes of their result are the same.
 _ELEMENTWISE: frozenset[str] = frozenset(
     """

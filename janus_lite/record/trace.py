@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import operator
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum, auto
@@ -162,6 +164,12 @@ def dense_order(shape: tuple[int, ...], stride: tuple[int, ...]) -> tuple[int, .
     return next((o for o in (plain, sorted_dims) if is_dense(shape, stride, o)), None)
 
 
+def is_row_by_row(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
+    """Whether strides are those that torch gives a new tensor."""
+    steps = itertools.accumulate(reversed(shape[1:]), operator.mul, initial=1)
+    return stride == tuple(steps)[::-1][: len(shape)]
+
+
 def is_dense(shape: tuple[int, ...], stride: tuple[int, ...], order: tuple[int, ...]) -> bool:
     """Whether a tensor lies without gaps in this order of dims."""
     expected = 1
@@ -213,6 +221,9 @@ class Operation:
         loops: labels of the loops that ran around it, outermost first; only of assertions.
         layout: of a result that is a view of the first argument with the same offset, while
             gradients are off: strides of the argument, sizes and strides of the result.
+        sizes: of the one result that lies row by row, while gradients and autocast are off and no
+            size varies.
+        is_new: the one result shares no memory with the operands.
         moves: objects that it changes and whose state can be put back: random generators of
             Python and NumPy, optimisers and modules whose gradients it lets go of.
     """
@@ -233,6 +244,8 @@ class Operation:
     module: str = ""
     loops: tuple[str, ...] = ()
     layout: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None = None
+    sizes: tuple[int, ...] | None = None
+    is_new: bool = False
     moves: tuple[Source, ...] = ()
 
 

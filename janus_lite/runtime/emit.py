@@ -18,6 +18,7 @@ import torch
 
 from janus_lite.program.effects import is_assertion, is_change
 from janus_lite.program.generalize import Program
+from janus_lite.program.lowering import Lowered, lower
 from janus_lite.program.regions import Block, Return, has_effects, is_certain
 from janus_lite.program.views import view_chains
 from janus_lite.record.effects import Effect
@@ -34,6 +35,7 @@ from janus_lite.runtime.fingerprint import Fingerprint, FingerprintBuilder
 from janus_lite.runtime.guards import GuardEmitter, Names
 from janus_lite.runtime.heap_check import HeapCheck, split_by_fingerprint
 from janus_lite.runtime.subcalls import call_lines
+from janus_lite.runtime.transposes import Transposes, transposed
 from janus_lite.runtime.undo import remember, undo
 from janus_lite.torch_internals import tensor_guard
 
@@ -71,8 +73,6 @@ RAISED = Leave(has_raised=True)
 CALLED_OFF = Leave(is_called_off=True)
 # Below this many heap facts a straight check is as quick as the fingerprint.
 FINGERPRINT_FROM = 16
-# Whatever kernel is chosen, the sizes alone say how the result lies in memory: row by row.
-_DENSE = (torch.nn.functional.linear,)
 _counter = itertools.count(1)
 _INDENT = "    "
 
@@ -192,7 +192,7 @@ class _Writer:
         self._targets: dict[int, str] = {}
         self._numbers: dict[int, str] = {}
         self._inlined: dict[int, str] = {}
-        self._dense = _dense_values(program.operations)
+        self._dense: frozenset[Ref] = frozenset()
 
     def module(self, *, has_shadow: bool) -> str:
         """Return the module's text."""
@@ -329,8 +329,10 @@ class _Writer:
         if program.block is not None:
             return self._restoring(self._with_control_flow(program.block))
         commit = program.transaction.commit
-        steps = self._steps()
-        lines = [line for step in steps[:commit] for line in step]
+        lowered = self._lower()
+        steps = self._steps(lowered)
+        lines = self._transposes(lowered)
+        lines += [line for step in steps[:commit] for line in step]
         ending = self._ending(commit, steps)
         is_pure = commit == len(steps) and not program.effects
         lines = self._cancellable(lines + ending) if is_pure else self._cancellable(lines) + ending
@@ -406,53 +408,79 @@ class _Writer:
         if self._graph is not None:
             lines.append(self._graph_call())
             return [*lines, _observation(foreign_outputs(self._program), ", are_final=True")]
-        body: list[str] = []
-        for operation in self._program.operations:
-            body += self._operation(operation, has_saved=False)
-            body.append(_observation(refs_in(operation.output)))
-        return [*lines, *self._restoring(body)]
+        lowered = self._lower()
+        steps = self._steps(lowered, is_shadow=True)
+        if lowered.transposed:
+            self.names.namespace["transposed"] = transposed
+            weights, made = map(_pattern, zip(*lowered.transposed, strict=True))
+            lines.append(f"{made} = transposed({weights})")
+        return [*lines, *self._restoring([line for step in steps for line in step])]
 
-    def _steps(self) -> list[list[str]]:
-        """The lines of each operation."""
+    def _lower(self) -> Lowered:
         program = self._program
+        return lower(program.operations, program.inputs, foreign_outputs(program))
+
+    def _transposes(self, lowered: Lowered) -> list[str]:
+        """Take the transposed weights that are held, while the weights lie where they lay."""
+        if not lowered.transposed:
+            return []
+        transposes = Transposes()
+        self.names.namespace.update(
+            address_of=torch.Tensor.data_ptr, transposes=transposes.held, renew=transposes.renew
+        )
+        weights, made = map(_pattern, zip(*lowered.transposed, strict=True))
+        return [
+            f"weights = {weights}",
+            "addresses, turned = transposes[0]",
+            "if tuple(map(address_of, weights)) != addresses: turned = renew(weights)",
+            f"{made} = turned",
+        ]
+
+    def _steps(self, lowered: Lowered, *, is_shadow: bool = False) -> list[list[str]]:
+        """The lines of each recorded operation; a shadow shows every result and undoes nothing."""
+        program, operations = self._program, lowered.operations
         needed = {ref.index for ref in foreign_outputs(program)}
-        chains = self._view_chains()
+        self._dense = lowered.dense
+        chains = self._view_chains(operations)
         moved = {position: chain[-1] for chain in chains.values() for position in chain}
-        unused = _unused_sizes(program.operations, needed)
-        last = _last_uses(program.operations, needed, moved, unused)
-        inputs = {i.ref.index for i in program.inputs}
+        unused = _unused_sizes(operations, needed)
+        last = _last_uses(operations, needed, moved, unused)
+        from_outside = {ref.index for _, ref in lowered.transposed}
+        from_outside.update(i.ref.index for i in program.inputs)
         has_saved = False
-        steps: list[list[str]] = []
+        steps: list[list[str]] = [[] for _ in program.operations]
         site = None
-        for position, operation in enumerate(program.operations):
-            lines: list[str] = []
+        for position, operation in enumerate(operations):
+            origin = lowered.origins[position]
+            lines = steps[origin]
             is_moved = moved.get(position, position) != position  # made with the last of its chain
             if is_moved or position in unused:
-                steps.append(lines)
                 continue
             if operation.site != site:
                 site = operation.site
                 lines.append(f"# {site}")
-            if is_change(operation) and not has_saved and position < program.transaction.commit:
+            may_undo = origin < program.transaction.commit and not is_shadow
+            if is_change(operation) and not has_saved and may_undo:
                 has_saved = True
                 lines.append(f"saved = {self._remember()}")
-            chain = [program.operations[p] for p in chains.get(position, (position,))]
+            chain = [operations[p] for p in chains.get(position, (position,))]
             if len(chain) > 1:
                 lines.append(self._view_chain(chain))
             else:
                 lines += self._operation(operation, has_saved=has_saved)
+            if is_shadow:
+                lines.append(_shown(operation, program.operations[origin], lowered.rows))
             touched = set().union(*map(_made_or_read, chain))
             touched -= {r.index for inner in chain[:-1] for r in refs_in(inner.output)}
-            dead = sorted(v for v in touched if last.get(v) == position and v not in inputs)
+            dead = sorted(v for v in touched if last.get(v) == position and v not in from_outside)
             if dead:
                 lines.append(f"del {', '.join(f'v{v}' for v in dead)}")
-            steps.append(lines)
         return steps
 
-    def _view_chains(self) -> dict[int, tuple[int, ...]]:
+    def _view_chains(self, operations: Sequence[Operation]) -> dict[int, tuple[int, ...]]:
         program = self._program
         plans = (program.output, *(p for e in program.effects for p in plans_of(e)))
-        return view_chains(program.operations, plans)
+        return view_chains(operations, plans)
 
     def _view_chain(self, chain: Sequence[Operation]) -> str:
         """The last view of a chain: at once where the tensor lies as recorded, else one by one.
@@ -651,15 +679,18 @@ def _guard_of(checked: Sequence[tuple[torch.Tensor, Input]]) -> Callable[..., bo
     return tensor_guard([example for example, _ in checked], varying, strides)
 
 
-def _dense_values(operations: Sequence[Operation]) -> set[Ref]:
-    """Values that lie in memory as their sizes say, from their making to their end."""
-    dense = {ref for o in operations if o.target in _DENSE for ref in refs_in(o.output)}
-    return dense.difference(*(refs_in([o.args, o.kwargs]) for o in operations if o.mutates))
-
-
 def _observation(refs: Sequence[Ref], more: str = "") -> str:
     shown = ", ".join(f"{ref.index}: v{ref.index}" for ref in dict.fromkeys(refs))
     return f"observe({{{shown}}}{more})"
+
+
+def _shown(operation: Operation, recorded: Operation, rows: Mapping[Ref, Ref]) -> str:
+    """Show what a recorded operation gives; rows as what they are rows of."""
+    output = recorded.output
+    if isinstance(output, Ref) and operation.output == rows.get(output):
+        return f"observe({{{output.index}: v{rows[output].index}.view({recorded.sizes})}})"
+    given = refs_in(output)
+    return _observation([ref for ref in refs_in(operation.output) if ref in given])
 
 
 def _made_or_read(operation: Operation) -> set[int]:
@@ -679,8 +710,8 @@ def _last_uses(
         if position in left_out:
             continue
         for value in _made_or_read(operation):
-            if value not in needed:
-                last[value] = moved.get(position, position)
+            if value not in needed:  # a view that is made later reads it later
+                last[value] = max(last.get(value, -1), moved.get(position, position))
     return last
 
 

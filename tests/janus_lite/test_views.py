@@ -175,3 +175,34 @@ def test_a_result_of_linear_that_is_turned_in_place_is_asked() -> None:
             weight = torch.ones(5, 4)
             assert looks(speculative(x, weight)) == looks(program(x, weight))
     assert ".stride() ==" in speculative.code()
+
+
+def test_what_a_late_view_looks_at_is_kept_until_then() -> None:
+    """The first view is made with the last one, after what else reads the same tensor."""
+
+    def program(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        rows = x.view(3, 2)
+        doubled = x * 2
+        return doubled, rows.view(6) + 1
+
+    speculative = speculate(program)
+    with torch.no_grad():
+        for seed in range(3):
+            x = torch.randn(2, 3, generator=torch.Generator().manual_seed(seed))
+            for found, expected in zip(speculative(x * 1), program(x), strict=True):
+                assert looks(found) == looks(expected)
+
+
+def test_so_is_a_value_of_the_run_itself() -> None:
+    def program(x: torch.Tensor) -> torch.Tensor:
+        x = x * 2
+        rows = x.view(3, 2)
+        x.sum()
+        return rows.view(6) + 1
+
+    speculative = speculate(program)
+    with torch.no_grad():
+        for seed in range(3):
+            x = torch.randn(2, 3, generator=torch.Generator().manual_seed(seed))
+            assert looks(speculative(x)) == looks(program(x))
+    assert speculative.stats.hits == 2

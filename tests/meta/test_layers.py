@@ -25,13 +25,14 @@ ORDER = {
         record.syntax record.formatting
         record.leaves record.folds record.builtin_functions record.classes record.c_functions
         record.calls record.matching record.hooks record.recorder
-        program program.assumptions program.effects program.views program.regions
+        program program.assumptions program.effects program.linear_calls program.lowering
+        program.views program.regions
         program.alike program.states program.cursors program.merged_plans program.merge
         program.wellformed program.generalize
         runtime runtime.fingerprint runtime.ambient runtime.guards runtime.checks
         runtime.heap_check runtime.rebuild runtime.commit runtime.undo runtime.subcalls
-        runtime.blocks runtime.emit runtime.backends runtime.cache runtime.together runtime.roots
-        runtime.descent runtime.policy runtime.profit runtime.verify
+        runtime.transposes runtime.blocks runtime.emit runtime.backends runtime.cache
+        runtime.together runtime.roots runtime.descent runtime.policy runtime.profit runtime.verify
         report imperative function api
     """,
     "nimble_lite": """

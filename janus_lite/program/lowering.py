@@ -1,0 +1,302 @@
+"""Linear layers as what torch makes of them: one matrix product over rows.
+
+Note [Rows]
+    `linear(x, w, b)` of a `(batch, length, features)` tensor looks at `x` as rows, at `w`
+    transposed, calls `addmm` and looks at the result as a batch again. Each look costs 0.7 to 1 us,
+    the product of a small network 10. With gradients off nobody asks how a value came about. So a
+    replay keeps the transposed weights from call to call, and a value stays a matrix of rows from
+    one linear layer to the next where all that happens in between treats every row alike.
+
+    The bits are eager's: the product gets the same operands (`linear_calls.py` asks torch), and an
+    operation element by element walks through memory in one line whatever the dims are called.
+
+In: the recorded operations. Out: operations for a replay, with values of their own. Invariant: what
+leaves the run, and what is changed in place, is made as it was recorded.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from math import prod
+from typing import Any
+
+import torch
+
+from janus_lite.program.linear_calls import is_product_of_rows
+from janus_lite.record.torch_table import PLACED, may_view, name_of
+from janus_lite.record.trace import Input, Operation, OperationKind, Ref, is_row_by_row, refs_in
+
+# Above this the work of an operation hides what its call costs, and memory should be let go of.
+MOST_BYTES = 1 << 20
+_POINTWISE = frozenset(
+    """
+    add sub subtract mul multiply div divide true_divide neg relu gelu silu tanh sigmoid elu
+    leaky_relu hardtanh hardswish hardsigmoid mish softplus selu celu
+    __add__ __sub__ __mul__ __truediv__ __radd__ __rmul__
+    """.split()
+)
+# Whatever kernel is chosen, the sizes alone say how the result lies in memory: row by row.
+_ROW_BY_ROW = (torch.nn.functional.linear, torch.layer_norm, torch.embedding)
+
+
+@dataclass(frozen=True, slots=True)
+class Lowered:
+    """What a replay runs in place of the recorded operations.
+
+    Attributes:
+        operations: in program order.
+        origins: for each of them the position of the recorded one that it is part of.
+        transposed: weights, each with the value that stands for it transposed.
+        rows: recorded values that are made as rows, each with the value that they are then.
+        dense: values that lie in memory as their sizes say, from their making to their end.
+    """
+
+    operations: tuple[Operation, ...]
+    origins: tuple[int, ...]
+    transposed: tuple[tuple[Ref, Ref], ...]
+    rows: Mapping[Ref, Ref]
+    dense: frozenset[Ref]
+
+
+def lower(
+    operations: Sequence[Operation], inputs: Iterable[Input], leaving: Iterable[Ref]
+) -> Lowered:
+    """Turn linear layers into matrix products.
+
+    Args:
+        operations: a recorded run, in program order.
+        inputs: its outside tensors.
+        leaving: values that outlive it, in its output or its effects.
+    """
+    return _Lowering(operations, {i.ref: i for i in inputs}, leaving).run()
+
+
+class _Lowering:
+    """One pass back, to find which values may stay rows, and one forth, to rewrite."""
+
+    def __init__(
+        self, operations: Sequence[Operation], inputs: Mapping[Ref, Input], leaving: Iterable[Ref]
+    ) -> None:
+        self._before = operations
+        self._inputs = inputs
+        self._changed = {r for o in operations if o.mutates for r in _operands(o)}
+        self._sizes = {
+            ref: item.meta.shape
+            for ref, item in inputs.items()
+            if not item.varying and is_row_by_row(item.meta.shape, item.meta.stride)
+        }
+        for operation in operations:
+            if isinstance(operation.output, Ref) and operation.sizes is not None:
+                self._sizes[operation.output] = operation.sizes
+        self._dense = self._find_dense()
+        self._kept = self._find_kept(leaving)
+        self._wanted = self._find_wanted()
+        self._new = itertools.count(1 + max(_indices(operations, inputs), default=-1))
+        self._rows: dict[Ref, Ref] = {}
+        self._alone: set[Ref] = set()  # made as rows
+        self._pending: set[Ref] = set()  # there are rows of it, and nothing else yet
+        self._transposed: dict[Ref, Ref] = {}
+        self._after: list[Operation] = []
+        self._origins: list[int] = []
+
+    def run(self) -> Lowered:
+        """Rewrite."""
+        for position, operation in enumerate(self._before):
+            self._rewrite(operation)
+            self._origins += [position] * (len(self._after) - len(self._origins))
+        return Lowered(
+            tuple(self._after),
+            tuple(self._origins),
+            tuple(self._transposed.items()),
+            {ref: rows for ref, rows in self._rows.items() if ref in self._alone},
+            frozenset(self._dense.union(self._rows.values())),
+        )
+
+    # ---------------------------------------------------------------- facts
+
+    def _find_dense(self) -> set[Ref]:
+        """Values of known sizes of which it is certain that they lie row by row.
+
+        Elsewhere a kernel may choose how its result lies: one of them did so in the recording.
+        """
+        certain = {ref for ref, item in self._inputs.items() if not item.varying}
+        for operation in self._before:
+            if operation.target in _ROW_BY_ROW or (
+                self._is_placed(operation) and certain.issuperset(_operands(operation))
+            ):
+                certain.update(refs_in(operation.output))
+        return {ref for ref in certain if ref in self._sizes} - self._changed
+
+    def _is_placed(self, operation: Operation) -> bool:
+        """Whether how its arguments lie says how its result does."""
+        return name_of(operation.target) in PLACED or self._is_pointwise(operation)
+
+    def _find_kept(self, leaving: Iterable[Ref]) -> set[Ref]:
+        """Values that leave, and those that one which leaves may be a view of."""
+        kept = set(leaving)
+        for operation in reversed(self._before):
+            is_new = operation.is_new and not may_view(operation.target)
+            if not is_new and kept.intersection(refs_in(operation.output)):
+                kept.update(_operands(operation))
+        return kept
+
+    def _find_wanted(self) -> set[Ref]:
+        """Values that are of use as rows."""
+        wanted: set[Ref] = set()
+        for operation in reversed(self._before):
+            is_linear = self._is_linear(operation)
+            if operation.layout is not None or is_linear:
+                wanted.update(_refs(operation.args[:1]))
+            elif self._treats_rows_alike(operation) and self._may_be_rows(operation.output):
+                wanted.update(self._row_operands(operation) if operation.output in wanted else ())
+        return {ref for ref in wanted if self._may_be_rows(ref)}
+
+    def _may_be_rows(self, ref: Any) -> bool:
+        return ref in self._dense and ref not in self._kept and len(self._sizes[ref]) > 2
+
+    def _row_operands(self, operation: Operation) -> list[Ref]:
+        """The tensors whose rows those of the result come from."""
+        is_pointwise = self._is_pointwise(operation)
+        return _refs(operation.args if is_pointwise else operation.args[:1])
+
+    def _is_pointwise(self, operation: Operation) -> bool:
+        """Whether each element of the result comes from those at its place."""
+        parts = _operands(operation)
+        return (
+            _is_plain(operation)
+            and name_of(operation.target) in _POINTWISE
+            and _refs(operation.args) == parts
+            and all(self._sizes.get(ref) == operation.sizes for ref in parts)
+        )
+
+    def _treats_rows_alike(self, operation: Operation) -> bool:
+        if operation.target is torch.layer_norm:
+            sizes: Any = operation.args[1]
+            return _is_plain(operation) and len(sizes) == 1
+        return self._is_pointwise(operation)
+
+    def _is_linear(self, operation: Operation) -> bool:
+        """Whether it is a linear layer that is small, with a weight from outside."""
+        if operation.target is not torch.nn.functional.linear or operation.kwargs:
+            return False
+        given, weight, bias = (*operation.args, None)[:3]
+        item = self._inputs.get(weight)  # type: ignore[call-overload]  # others are not found
+        if (
+            not _is_plain(operation)
+            or item is None
+            or not item.source.is_pinned
+            or weight in self._changed
+            or given not in self._dense
+            or not (bias is None or bias in self._inputs)
+        ):
+            return False
+        meta = item.meta
+        sizes = self._sizes[given]
+        if max(prod(meta.shape), prod(sizes)) * meta.dtype.itemsize > MOST_BYTES:
+            return False
+        return is_product_of_rows(
+            sizes, meta.shape, meta.stride, meta.dtype, meta.device, has_bias=bias is not None
+        )
+
+    # -------------------------------------------------------------- rewriting
+
+    def _rewrite(self, operation: Operation) -> None:
+        output: Any = operation.output
+        first = operation.args[0] if operation.args else None
+        if self._is_linear(operation) and self._is_cheaper(operation):
+            self._rewrite_linear(operation)
+        elif operation.layout is not None and first in self._pending:
+            _, sizes, strides = operation.layout
+            rows = self._rows_of(first, operation)
+            self._add(operation, torch.Tensor.as_strided, (rows, sizes, strides), output)
+        elif (
+            output in self._wanted
+            and self._treats_rows_alike(operation)
+            and not self._pending.isdisjoint(given := self._row_operands(operation))
+        ):
+            rows_of = {ref: self._rows_of(ref, operation) for ref in given}
+            args = tuple(rows_of.get(a, a) if isinstance(a, Ref) else a for a in operation.args)
+            self._add(operation, operation.target, args, self._as_rows(output))
+        else:
+            for ref in self._pending.intersection(_operands(operation)):
+                self._look_at_all(ref, operation)
+            self._after.append(operation)
+
+    def _is_cheaper(self, linear: Operation) -> bool:
+        given = linear.args[0]
+        is_matrix = len(self._sizes[given]) == 2  # type: ignore[index]  # it is a value
+        return is_matrix or given in self._rows or linear.output in self._wanted
+
+    def _rewrite_linear(self, operation: Operation) -> None:
+        given: Any = operation.args[0]
+        output: Any = operation.output
+        if len(self._sizes[given]) == 2:
+            self._add_product(operation, given, output)
+            return
+        rows = self._rows_of(given, operation)
+        self._add_product(operation, rows, self._as_rows(output))
+        if output not in self._wanted:
+            self._alone.discard(output)
+            self._look_at_all(output, operation)
+
+    def _add_product(self, operation: Operation, rows: Ref, output: object) -> None:
+        _, weight, bias = (*operation.args, None)[:3]
+        assert isinstance(weight, Ref)
+        transposed = self._transposed.get(weight)
+        if transposed is None:
+            transposed = self._transposed[weight] = Ref(next(self._new))
+        if bias is None:
+            self._add(operation, torch.mm, (rows, transposed), output)
+        else:
+            self._add(operation, torch.addmm, (bias, rows, transposed), output)
+
+    def _add(
+        self, operation: Operation, target: Any, args: tuple[object, ...], output: object
+    ) -> None:
+        kwargs = operation.kwargs if target is operation.target else {}
+        made = replace(
+            operation, target=target, args=args, kwargs=kwargs, output=output, sizes=None
+        )
+        self._after.append(made)
+
+    def _rows_of(self, ref: Any, operation: Operation) -> Ref:
+        """The value as a matrix of rows; looked at as one where it is not yet."""
+        if ref not in self._rows:
+            sizes = self._sizes[ref]
+            rows = self._rows[ref] = Ref(next(self._new))
+            shape = (prod(sizes[:-1]), sizes[-1])
+            self._add(operation, torch.Tensor.view, (ref, shape), rows)
+        return self._rows[ref]
+
+    def _as_rows(self, ref: Ref) -> Ref:
+        """The value that an operation gives in place of `ref`."""
+        self._pending.add(ref)
+        self._alone.add(ref)
+        rows = self._rows[ref] = Ref(next(self._new))
+        return rows
+
+    def _look_at_all(self, ref: Ref, operation: Operation) -> None:
+        """Make the value as it was recorded, from its rows."""
+        self._pending.discard(ref)
+        self._add(operation, torch.Tensor.view, (self._rows[ref], self._sizes[ref]), ref)
+
+
+def _is_plain(operation: Operation) -> bool:
+    """Whether it makes one tensor of known sizes, row by row, and does nothing else."""
+    is_made = operation.kind is OperationKind.COMPUTE and not operation.mutates
+    return is_made and operation.sizes is not None
+
+
+def _operands(operation: Operation) -> list[Ref]:
+    return refs_in((operation.args, operation.kwargs))
+
+
+def _refs(args: Iterable[object]) -> list[Ref]:
+    return [a for a in args if isinstance(a, Ref)]
+
+
+def _indices(operations: Iterable[Operation], inputs: Iterable[Ref]) -> list[int]:
+    made = [ref.index for o in operations for ref in refs_in(o.output)]
+    return [*made, *(ref.index for ref in inputs)]

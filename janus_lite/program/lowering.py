@@ -17,6 +17,7 @@ leaves the run, and what is changed in place, is made as it was recorded.
 from __future__ import annotations
 
 import itertools
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
@@ -42,6 +43,33 @@ _ROW_BY_ROW = (torch.nn.functional.linear, torch.layer_norm, torch.embedding)
 
 
 @dataclass(frozen=True, slots=True)
+class Product:
+    """Rows times a transposed weight, plus a bias.
+
+    Attributes:
+        sizes: of the rows.
+        made: sizes of the result, `None` where the layer gives a matrix itself.
+        transposed: the weight.
+        bias: `None` where there is none.
+    """
+
+    sizes: tuple[int, int]
+    made: tuple[int, int] | None
+    transposed: Ref
+    bias: Ref | None
+
+    @property
+    def target(self) -> Any:
+        """What to call."""
+        return torch.mm if self.bias is None else torch.addmm
+
+    def args(self, rows: object) -> tuple[object, ...]:
+        """With which arguments."""
+        operands = (rows, self.transposed)
+        return operands if self.bias is None else (self.bias, *operands)
+
+
+@dataclass(frozen=True, slots=True)
 class Lowered:
     """What a replay runs in place of the recorded operations.
 
@@ -50,6 +78,8 @@ class Lowered:
         origins: for each of them the position of the recorded one that it is part of.
         transposed: weights, each with the value that stands for it transposed.
         rows: recorded values that are made as rows, each with the value that they are then.
+        products: linear layers of what only a view of it reads: their result, and the product that
+            gives it where the viewed tensor lies as recorded.
         dense: values that lie in memory as their sizes say, from their making to their end.
     """
 
@@ -57,7 +87,13 @@ class Lowered:
     origins: tuple[int, ...]
     transposed: tuple[tuple[Ref, Ref], ...]
     rows: Mapping[Ref, Ref]
+    products: Mapping[Ref, Product]
     dense: frozenset[Ref]
+
+    def product_of(self, operation: Operation) -> Product | None:
+        """The product that an operation may be."""
+        output = operation.output
+        return self.products.get(output) if isinstance(output, Ref) else None
 
 
 def lower(
@@ -92,12 +128,14 @@ class _Lowering:
                 self._sizes[operation.output] = operation.sizes
         self._dense = self._find_dense()
         self._kept = self._find_kept(leaving)
+        self._viewed = self._find_viewed()
         self._wanted = self._find_wanted()
         self._new = itertools.count(1 + max(_indices(operations, inputs), default=-1))
         self._rows: dict[Ref, Ref] = {}
         self._alone: set[Ref] = set()  # made as rows
         self._pending: set[Ref] = set()  # there are rows of it, and nothing else yet
         self._transposed: dict[Ref, Ref] = {}
+        self._products: dict[Ref, Product] = {}
         self._after: list[Operation] = []
         self._origins: list[int] = []
 
@@ -111,6 +149,7 @@ class _Lowering:
             tuple(self._origins),
             tuple(self._transposed.items()),
             {ref: rows for ref, rows in self._rows.items() if ref in self._alone},
+            self._products,
             frozenset(self._dense.union(self._rows.values())),
         )
 
@@ -141,6 +180,13 @@ class _Lowering:
             if not is_new and kept.intersection(refs_in(operation.output)):
                 kept.update(_operands(operation))
         return kept
+
+    def _find_viewed(self) -> set[Ref]:
+        """Views with one reader that lay row by row, of tensors that may lie otherwise."""
+        uses = Counter(ref for o in self._before for ref in _operands(o))
+        views = [o.output for o in self._before if o.layout is not None and _is_plain(o)]
+        found = {ref for ref in views if isinstance(ref, Ref) and uses[ref] == 1}
+        return found - self._dense - self._kept - self._changed
 
     def _find_wanted(self) -> set[Ref]:
         """Values that are of use as rows."""
@@ -188,7 +234,7 @@ class _Lowering:
             or item is None
             or not item.source.is_pinned
             or weight in self._changed
-            or given not in self._dense
+            or not (given in self._dense or given in self._viewed)
             or not (bias is None or bias in self._inputs)
         ):
             return False
@@ -225,32 +271,39 @@ class _Lowering:
             self._after.append(operation)
 
     def _is_cheaper(self, linear: Operation) -> bool:
-        given = linear.args[0]
-        is_matrix = len(self._sizes[given]) == 2  # type: ignore[index]  # it is a value
-        return is_matrix or given in self._rows or linear.output in self._wanted
+        given: Any = linear.args[0]
+        if len(self._sizes[given]) == 2 or given in self._viewed:
+            return True
+        return given in self._rows or linear.output in self._wanted
 
     def _rewrite_linear(self, operation: Operation) -> None:
         given: Any = operation.args[0]
         output: Any = operation.output
-        if len(self._sizes[given]) == 2:
-            self._add_product(operation, given, output)
-            return
-        rows = self._rows_of(given, operation)
-        self._add_product(operation, rows, self._as_rows(output))
-        if output not in self._wanted:
+        product = self._product(operation)
+        is_matrix = product.made is None
+        if given in self._viewed:
+            made = output if is_matrix else self._as_rows(output)
+            self._products[made] = product
+            self._add(operation, operation.target, operation.args, made)
+        else:
+            rows = given if is_matrix else self._rows_of(given, operation)
+            made = output if is_matrix else self._as_rows(output)
+            self._add(operation, product.target, product.args(rows), made)
+        if not is_matrix and output not in self._wanted:
             self._alone.discard(output)
             self._look_at_all(output, operation)
 
-    def _add_product(self, operation: Operation, rows: Ref, output: object) -> None:
-        _, weight, bias = (*operation.args, None)[:3]
+    def _product(self, operation: Operation) -> Product:
+        given, weight, bias = (*operation.args, None)[:3]
+        assert isinstance(given, Ref)
         assert isinstance(weight, Ref)
-        transposed = self._transposed.get(weight)
-        if transposed is None:
-            transposed = self._transposed[weight] = Ref(next(self._new))
-        if bias is None:
-            self._add(operation, torch.mm, (rows, transposed), output)
-        else:
-            self._add(operation, torch.addmm, (bias, rows, transposed), output)
+        if weight not in self._transposed:
+            self._transposed[weight] = Ref(next(self._new))
+        sizes = self._sizes[given]
+        rows = prod(sizes[:-1])
+        made = None if len(sizes) == 2 else (rows, self._inputs[weight].meta.shape[0])
+        turned = self._transposed[weight]
+        return Product((rows, sizes[-1]), made, turned, bias if isinstance(bias, Ref) else None)
 
     def _add(
         self, operation: Operation, target: Any, args: tuple[object, ...], output: object

@@ -8,7 +8,7 @@ last view of a chain at once, where the tensor lies in memory as it did in the r
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 from janus_lite.record.outputs import refs_in_plan
 from janus_lite.record.trace import Operation, Ref, refs_in
@@ -16,12 +16,15 @@ from janus_lite.record.trace import Operation, Ref, refs_in
 Chain = tuple[int, ...]
 
 
-def view_chains(operations: Sequence[Operation], plans: Iterable[object]) -> dict[int, Chain]:
+def view_chains(
+    operations: Sequence[Operation], plans: Iterable[object], ends: Collection[Ref] = ()
+) -> dict[int, Chain]:
     """Find views whose only reader is another view.
 
     Args:
         operations: a recorded run, in program order.
         plans: what leaves the run: the plans of its output and effects.
+        ends: results of operations that look at their first argument as a last view would.
 
     Returns:
         For each position of a last view the positions of its whole chain.
@@ -34,7 +37,10 @@ def view_chains(operations: Sequence[Operation], plans: Iterable[object]) -> dic
     for position, operation in enumerate(operations):
         if operation.mutates:
             last_write = position
-        if operation.layout is None or not isinstance(operation.output, Ref):
+        if not isinstance(operation.output, Ref):
+            continue
+        is_end = operation.output in ends
+        if operation.layout is None and not is_end:
             continue
         base = operation.args[0]
         before = made.get(base) if isinstance(base, Ref) and uses[base] == 1 else None
@@ -46,5 +52,6 @@ def view_chains(operations: Sequence[Operation], plans: Iterable[object]) -> dic
             else:
                 chains[before] = longer[:-1]
         chains[position] = chain
-        made[operation.output] = position
+        if not is_end:
+            made[operation.output] = position
     return {last: chain for last, chain in chains.items() if len(chain) > 1}

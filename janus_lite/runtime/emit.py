@@ -18,7 +18,7 @@ import torch
 
 from janus_lite.program.effects import is_assertion, is_change
 from janus_lite.program.generalize import Program
-from janus_lite.program.lowering import Lowered, lower
+from janus_lite.program.lowering import Lowered, Product, lower
 from janus_lite.program.regions import Block, Return, has_effects, is_certain
 from janus_lite.program.views import view_chains
 from janus_lite.record.effects import Effect
@@ -441,7 +441,7 @@ class _Writer:
         program, operations = self._program, lowered.operations
         needed = {ref.index for ref in foreign_outputs(program)}
         self._dense = lowered.dense
-        chains = self._view_chains(operations)
+        chains = self._view_chains(lowered)
         moved = {position: chain[-1] for chain in chains.values() for position in chain}
         unused = _unused_sizes(operations, needed)
         last = _last_uses(operations, needed, moved, unused)
@@ -464,7 +464,10 @@ class _Writer:
                 has_saved = True
                 lines.append(f"saved = {self._remember()}")
             chain = [operations[p] for p in chains.get(position, (position,))]
-            if len(chain) > 1:
+            product = lowered.product_of(operation)
+            if product is not None:
+                lines.append(self._product(chain, product))
+            elif len(chain) > 1:
                 lines.append(self._view_chain(chain))
             else:
                 lines += self._operation(operation, has_saved=has_saved)
@@ -477,10 +480,10 @@ class _Writer:
                 lines.append(f"del {', '.join(f'v{v}' for v in dead)}")
         return steps
 
-    def _view_chains(self, operations: Sequence[Operation]) -> dict[int, tuple[int, ...]]:
+    def _view_chains(self, lowered: Lowered) -> dict[int, tuple[int, ...]]:
         program = self._program
         plans = (program.output, *(p for e in program.effects for p in plans_of(e)))
-        return view_chains(operations, plans)
+        return view_chains(lowered.operations, plans, lowered.products)
 
     def _view_chain(self, chain: Sequence[Operation]) -> str:
         """The last view of a chain: at once where the tensor lies as recorded, else one by one.
@@ -488,20 +491,46 @@ class _Writer:
         How it lies may be the choice of the kernel that made it, which no guard knows; of most
         operations it has to be asked.
         """
-        first, final = chain[0].layout, chain[-1].layout
-        assert first is not None
+        final = chain[-1].layout
         assert final is not None
-        base, (_, sizes, strides) = self._value(chain[0].args[0]), final
+        _, sizes, strides = final
+        base, lies_as_recorded = self._viewed(chain)
         at_once = f"{self._target(torch.Tensor.as_strided)}({base}, {sizes!r}, {strides!r})"
-        one_by_one = base
-        for operation in chain:
-            one_by_one = self._call(operation)
-            self._inlined.update((r.index, one_by_one) for r in refs_in(operation.output))
-        result = _pattern(chain[-1].output)
-        self._inlined.clear()
+        result, one_by_one = _pattern(chain[-1].output), self._one_by_one(chain)
         if chain[0].args[0] in self._dense:
             return f"{result} = {at_once}"
-        return f"{result} = {at_once} if {base}.stride() == {first[0]!r} else {one_by_one}"
+        return f"{result} = {at_once} if {lies_as_recorded} else {one_by_one}"
+
+    def _product(self, chain: Sequence[Operation], product: Product) -> str:
+        """A linear layer of a chain of views: a product where the tensor lies as recorded."""
+        *views, linear = chain
+        result, layer = _pattern(linear.output), self._one_by_one(chain)
+        if product.made is not None:
+            layer = f"{self._target(torch.Tensor.view)}({layer}, {product.made!r})"
+        if not views:
+            return f"{result} = {layer}"
+        base, lies_as_recorded = self._viewed(views)
+        strides = (product.sizes[1], 1)
+        rows = f"{self._target(torch.Tensor.as_strided)}({base}, {product.sizes!r}, {strides!r})"
+        operands = ", ".join(rows if a is rows else self._value(a) for a in product.args(rows))
+        at_once = f"{self._target(product.target)}({operands})"
+        return f"{result} = {at_once} if {lies_as_recorded} else {layer}"
+
+    def _viewed(self, chain: Sequence[Operation]) -> tuple[str, str]:
+        """What a chain of views looks at, and whether it lies as recorded."""
+        first = chain[0].layout
+        assert first is not None
+        base = self._value(chain[0].args[0])
+        return base, f"{base}.stride() == {first[0]!r}"
+
+    def _one_by_one(self, chain: Sequence[Operation]) -> str:
+        """Operations, each of what the one before it gives, as one expression."""
+        text = ""
+        for operation in chain:
+            text = self._call(operation)
+            self._inlined.update((r.index, text) for r in refs_in(operation.output))
+        self._inlined.clear()
+        return text
 
     def _remember(self) -> str:
         transaction = self._program.transaction

@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional as F
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import janus_lite
 from janus_lite.errors import Code
@@ -174,6 +175,39 @@ def test_three_layers_are_products_over_one_matrix_of_rows() -> None:
     assert code.count("= view_") == 1  # of the argument; nothing looks at a batch again
 
 
+class Attention(nn.Module):
+    """The layer after an attention sees a tensor that the attention's kernel laid out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner, self.outer = nn.Linear(8, 8), nn.Linear(8, 8, bias=False)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        heads = self.inner(x).view(*x.shape[:-1], 2, 4).transpose(-2, -3)
+        mixed = F.scaled_dot_product_attention(heads, heads, heads).transpose(-2, -3)
+        return F.gelu(self.outer(mixed.reshape(x.shape)))
+
+
+@pytest.mark.parametrize("sizes", [(2, 5, 8), (5, 8)])
+def test_a_layer_of_what_a_kernel_laid_out_follows_the_kernel(sizes: tuple[int, ...]) -> None:
+    torch.manual_seed(4)
+    plain = Attention().eval()
+    speculated: Any = janus_lite.speculate(copy.deepcopy(plain))
+    kernels = [SDPBackend.FLASH_ATTENTION, SDPBackend.MATH]
+    strides = set()
+    for call in range(8):
+        x = torch.randn(sizes)
+        with torch.no_grad(), sdpa_kernel(kernels[call // 3 % 2]):
+            found, expected = speculated(x), plain(x)
+            y = torch.randn(2, 5, 2, 4).transpose(1, 2)
+            strides.add(F.scaled_dot_product_attention(y, y, y).stride())
+        assert torch.equal(found, expected)
+        assert found.stride() == expected.stride()
+    assert len(strides) == 2, "the kernels lay their results out alike"
+    assert speculated.forward.stats.hits >= 5
+    assert "= mm_" in speculated.forward.code()
+
+
 def test_with_gradients_nothing_is_lowered() -> None:
     speculated: Any = janus_lite.speculate(Encoder())
     x = torch.randn(2, 3, 8)
@@ -303,13 +337,12 @@ def test_torch_makes_a_product_of_a_linear_layer(
 
 
 def test_verify_runs_what_a_replay_runs(monkeypatch: pytest.MonkeyPatch) -> None:
-    add_product = _Lowering._add_product
+    made = _Lowering._product
 
-    def without_bias(self: Any, operation: Any, rows: Any, output: object) -> None:
-        args = operation.args[:2]
-        add_product(self, replace(operation, args=args), rows, output)
+    def without_bias(self: Any, operation: Any) -> Any:
+        return replace(made(self, operation), bias=None)
 
-    monkeypatch.setattr(_Lowering, "_add_product", without_bias)
+    monkeypatch.setattr(_Lowering, "_product", without_bias)
     network = Encoder()
     speculated: Any = janus_lite.speculate(copy.deepcopy(network), verify="always")
     with torch.no_grad():

@@ -117,6 +117,8 @@ class _Lowering:
     ) -> None:
         self._before = operations
         self._inputs = inputs
+        # An action runs code that may give a weight other memory in the middle of the run.
+        self._acts = any(o.kind is OperationKind.ACTION for o in operations)
         self._changed = {r for o in operations if o.mutates for r in _operands(o)}
         self._sizes = {
             ref: item.meta.shape
@@ -230,7 +232,8 @@ class _Lowering:
         given, weight, bias = (*operation.args, None)[:3]
         item = self._inputs.get(weight)  # type: ignore[call-overload]  # others are not found
         if (
-            not _is_plain(operation)
+            self._acts
+            or not _is_plain(operation)
             or item is None
             or not item.source.is_pinned
             or weight in self._changed

@@ -356,3 +356,33 @@ def test_verify_runs_what_a_replay_runs(monkeypatch: pytest.MonkeyPatch) -> None
 def test_other_devices_are_not_asked() -> None:
     form = ((3, 8), (5, 8), (8, 1), torch.float32, torch.device("meta"))
     assert not is_product_of_rows(*form, has_bias=True)
+
+
+class Moving(torch.optim.SGD):
+    """Gives weights other memory, as some optimisers do."""
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # nothing is returned
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.data = parameter.data - 0.5 * parameter.grad
+
+
+def test_a_step_that_moves_weights_is_seen_by_what_follows_it() -> None:
+    outcomes = []
+    for is_speculated in (False, True):
+        torch.manual_seed(6)
+        network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
+        optimizer = Moving(network.parameters(), lr=0.1)
+
+        def train(x: torch.Tensor, network: Any, optimizer: Any) -> torch.Tensor:
+            network(x).square().sum().backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            with torch.no_grad():
+                result: torch.Tensor = network(x)
+            return result
+
+        step: Any = janus_lite.speculate(train) if is_speculated else train
+        x = torch.ones(2, 3)
+        outcomes.append([step(x, network, optimizer).tolist() for _ in range(5)])
+    assert outcomes[0] == outcomes[1]

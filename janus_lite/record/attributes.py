@@ -340,6 +340,8 @@ def _load_from_tensor(session: Session, owner: torch.Tensor, name: str) -> Any:
         return session.call(raw.fget, (owner,), {})
     if session.tape.sizes.are_asked(name, owner) and not callable(raw):
         return session.tape.sizes.answer(name, owner)
+    if name == "__dict__":
+        session.heap.tensor_dict(owner)
     return getattr(owner, name)
 
 

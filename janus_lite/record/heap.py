@@ -580,6 +580,13 @@ class Heap:
             self._read(ReadKind.ABSENT, self.step(InstanceDict, source), None, name)
 
     @_never_raises
+    def tensor_dict(self, tensor: torch.Tensor) -> None:
+        """Note where the dict of an outside tensor's Python attributes was read."""
+        source, table = self._input_source(tensor), instance_dict(tensor)
+        if source is not None and table is not None:
+            self.dict_source(source, tensor, table)
+
+    @_never_raises
     def gradient(self, tensor: torch.Tensor, found: object) -> None:
         """Note which gradient an outside tensor has at entry."""
         source = self._input_source(tensor)

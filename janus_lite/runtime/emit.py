@@ -11,7 +11,7 @@ import itertools
 import linecache
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from typing import Any
 
 import torch
@@ -192,7 +192,6 @@ class _Writer:
         self._targets: dict[int, str] = {}
         self._numbers: dict[int, str] = {}
         self._inlined: dict[int, str] = {}
-        self._dense: frozenset[Ref] = frozenset()
 
     def module(self, *, has_shadow: bool) -> str:
         """Return the module's text."""
@@ -329,9 +328,8 @@ class _Writer:
         if program.block is not None:
             return self._restoring(self._with_control_flow(program.block))
         commit = program.transaction.commit
-        lowered = self._lower()
-        steps = self._steps(lowered)
-        lines = self._transposes(lowered)
+        steps = self._steps()
+        lines = self._transposes()
         lines += [line for step in steps[:commit] for line in step]
         ending = self._ending(commit, steps)
         is_pure = commit == len(steps) and not program.effects
@@ -408,27 +406,27 @@ class _Writer:
         if self._graph is not None:
             lines.append(self._graph_call())
             return [*lines, _observation(foreign_outputs(self._program), ", are_final=True")]
-        lowered = self._lower()
-        steps = self._steps(lowered, is_shadow=True)
-        if lowered.transposed:
+        steps = self._steps(is_shadow=True)
+        if self._lowered.transposed:
             self.names.namespace["transposed"] = transposed
-            weights, made = map(_pattern, zip(*lowered.transposed, strict=True))
+            weights, made = map(_pattern, zip(*self._lowered.transposed, strict=True))
             lines.append(f"{made} = transposed({weights})")
         return [*lines, *self._restoring([line for step in steps for line in step])]
 
-    def _lower(self) -> Lowered:
+    @cached_property
+    def _lowered(self) -> Lowered:
         program = self._program
         return lower(program.operations, program.inputs, foreign_outputs(program))
 
-    def _transposes(self, lowered: Lowered) -> list[str]:
+    def _transposes(self) -> list[str]:
         """Take the transposed weights that are held, while the weights lie where they lay."""
-        if not lowered.transposed:
+        if not self._lowered.transposed:
             return []
         transposes = Transposes()
         self.names.namespace.update(
             address_of=torch.Tensor.data_ptr, transposes=transposes.held, renew=transposes.renew
         )
-        weights, made = map(_pattern, zip(*lowered.transposed, strict=True))
+        weights, made = map(_pattern, zip(*self._lowered.transposed, strict=True))
         return [
             f"weights = {weights}",
             "addresses, turned = transposes[0]",
@@ -436,12 +434,12 @@ class _Writer:
             f"{made} = turned",
         ]
 
-    def _steps(self, lowered: Lowered, *, is_shadow: bool = False) -> list[list[str]]:
+    def _steps(self, *, is_shadow: bool = False) -> list[list[str]]:
         """The lines of each recorded operation; a shadow shows every result and undoes nothing."""
-        program, operations = self._program, lowered.operations
+        program, lowered = self._program, self._lowered
+        operations = lowered.operations
         needed = {ref.index for ref in foreign_outputs(program)}
-        self._dense = lowered.dense
-        chains = self._view_chains(lowered)
+        chains = self._view_chains()
         moved = {position: chain[-1] for chain in chains.values() for position in chain}
         unused = _unused_sizes(operations, needed)
         last = _last_uses(operations, needed, moved, unused)
@@ -480,8 +478,8 @@ class _Writer:
                 lines.append(f"del {', '.join(f'v{v}' for v in dead)}")
         return steps
 
-    def _view_chains(self, lowered: Lowered) -> dict[int, tuple[int, ...]]:
-        program = self._program
+    def _view_chains(self) -> dict[int, tuple[int, ...]]:
+        program, lowered = self._program, self._lowered
         plans = (program.output, *(p for e in program.effects for p in plans_of(e)))
         return view_chains(lowered.operations, plans, lowered.products)
 
@@ -497,7 +495,7 @@ class _Writer:
         base, lies_as_recorded = self._viewed(chain)
         at_once = f"{self._target(torch.Tensor.as_strided)}({base}, {sizes!r}, {strides!r})"
         result, one_by_one = _pattern(chain[-1].output), self._one_by_one(chain)
-        if chain[0].args[0] in self._dense:
+        if chain[0].args[0] in self._lowered.dense:
             return f"{result} = {at_once}"
         return f"{result} = {at_once} if {lies_as_recorded} else {one_by_one}"
 

@@ -26,20 +26,27 @@ from typing import Any
 import torch
 
 from janus_lite.program.linear_calls import is_product_of_rows
-from janus_lite.record.torch_table import PLACED, may_view, name_of
-from janus_lite.record.trace import Input, Operation, OperationKind, Ref, is_row_by_row, refs_in
+from janus_lite.program.memory import (
+    certain_layouts,
+    changed_in_place,
+    is_plain,
+    is_pointwise,
+    may_leave,
+    operands,
+)
+from janus_lite.record.trace import (
+    UNPLACED,
+    Input,
+    Operation,
+    OperationKind,
+    Placement,
+    Ref,
+    is_row_by_row,
+    refs_in,
+)
 
 # Above this the work of an operation hides what its call costs, and memory should be let go of.
 MOST_BYTES = 1 << 20
-_POINTWISE = frozenset(
-    """
-    add sub subtract mul multiply div divide true_divide neg relu gelu silu tanh sigmoid elu
-    leaky_relu hardtanh hardswish hardsigmoid mish softplus selu celu
-    __add__ __sub__ __mul__ __truediv__ __radd__ __rmul__
-    """.split()
-)
-# Whatever kernel is chosen, the sizes alone say how the result lies in memory: row by row.
-_ROW_BY_ROW = (torch.nn.functional.linear, torch.layer_norm, torch.embedding)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +87,7 @@ class Lowered:
         rows: recorded values that are made as rows, each with the value that they are then.
         products: linear layers of what only a view of it reads: their result, and the product that
             gives it where the viewed tensor lies as recorded.
-        dense: values that lie in memory as their sizes say, from their making to their end.
+        certain: values that lie in memory as in the recording, whatever kernels choose.
     """
 
     operations: tuple[Operation, ...]
@@ -88,7 +95,7 @@ class Lowered:
     transposed: tuple[tuple[Ref, Ref], ...]
     rows: Mapping[Ref, Ref]
     products: Mapping[Ref, Product]
-    dense: frozenset[Ref]
+    certain: frozenset[Ref]
 
     def product_of(self, operation: Operation) -> Product | None:
         """The product that an operation may be."""
@@ -119,17 +126,19 @@ class _Lowering:
         self._inputs = inputs
         # An action may do anything to a weight in the middle of the run.
         self._acts = any(o.kind is OperationKind.ACTION for o in operations)
-        self._changed = {r for o in operations if o.mutates for r in _operands(o)}
+        self._changed = changed_in_place(operations)
         self._sizes = {
             ref: item.meta.shape
             for ref, item in inputs.items()
             if not item.varying and is_row_by_row(item.meta.shape, item.meta.stride)
         }
         for operation in operations:
-            if isinstance(operation.output, Ref) and operation.sizes is not None:
-                self._sizes[operation.output] = operation.sizes
-        self._dense = self._find_dense()
-        self._kept = self._find_kept(leaving)
+            sizes = operation.placement.sizes
+            if isinstance(operation.output, Ref) and sizes is not None:
+                self._sizes[operation.output] = sizes
+        self._certain = certain_layouts(operations, inputs)
+        self._dense = self._certain.intersection(self._sizes)
+        self._kept = may_leave(operations, leaving)
         self._viewed = self._find_viewed()
         self._wanted = self._find_wanted()
         self._new = itertools.count(1 + max(_indices(operations, inputs), default=-1))
@@ -146,47 +155,22 @@ class _Lowering:
         for position, operation in enumerate(self._before):
             self._rewrite(operation)
             self._origins += [position] * (len(self._after) - len(self._origins))
+        certain = self._certain.union(self._rows.values())
         return Lowered(
             tuple(self._after),
             tuple(self._origins),
             tuple(self._transposed.items()),
             {ref: rows for ref, rows in self._rows.items() if ref in self._alone},
             self._products,
-            frozenset(self._dense.union(self._rows.values())),
+            frozenset(certain),
         )
 
     # ---------------------------------------------------------------- facts
 
-    def _find_dense(self) -> set[Ref]:
-        """Values of known sizes of which it is certain that they lie row by row.
-
-        Elsewhere a kernel may choose how its result lies: one of them did so in the recording.
-        """
-        certain = {ref for ref, item in self._inputs.items() if not item.varying}
-        for operation in self._before:
-            if operation.target in _ROW_BY_ROW or (
-                self._is_placed(operation) and certain.issuperset(_operands(operation))
-            ):
-                certain.update(refs_in(operation.output))
-        return {ref for ref in certain if ref in self._sizes} - self._changed
-
-    def _is_placed(self, operation: Operation) -> bool:
-        """Whether how its arguments lie says how its result does."""
-        return name_of(operation.target) in PLACED or self._is_pointwise(operation)
-
-    def _find_kept(self, leaving: Iterable[Ref]) -> set[Ref]:
-        """Values that leave, and those that one which leaves may be a view of."""
-        kept = set(leaving)
-        for operation in reversed(self._before):
-            is_new = operation.is_new and not may_view(operation.target)
-            if not is_new and kept.intersection(refs_in(operation.output)):
-                kept.update(_operands(operation))
-        return kept
-
     def _find_viewed(self) -> set[Ref]:
         """Views with one reader that lay row by row, of tensors that may lie otherwise."""
-        uses = Counter(ref for o in self._before for ref in _operands(o))
-        views = [o.output for o in self._before if o.layout is not None and _is_plain(o)]
+        uses = Counter(ref for o in self._before for ref in operands(o))
+        views = [o.output for o in self._before if o.placement.layout is not None and is_plain(o)]
         found = {ref for ref in views if isinstance(ref, Ref) and uses[ref] == 1}
         return found - self._dense - self._kept - self._changed
 
@@ -194,7 +178,7 @@ class _Lowering:
         """Values that are of use as rows."""
         wanted: set[Ref] = set()
         for operation in reversed(self._before):
-            if operation.layout is not None or self._is_linear(operation):
+            if operation.placement.layout is not None or self._is_linear(operation):
                 found = _refs(operation.args[:1])
             elif operation.output in wanted and self._treats_rows_alike(operation):
                 found = self._row_operands(operation)
@@ -208,25 +192,18 @@ class _Lowering:
 
     def _row_operands(self, operation: Operation) -> list[Ref]:
         """The tensors whose rows those of the result come from."""
-        is_pointwise = self._is_pointwise(operation)
-        return _refs(operation.args if is_pointwise else operation.args[:1])
-
-    def _is_pointwise(self, operation: Operation) -> bool:
-        """Whether each element of the result comes from those at its place."""
-        parts = _operands(operation)
-        return (
-            _is_plain(operation)
-            and name_of(operation.target) in _POINTWISE
-            and _refs(operation.args) == parts
-            and self._changed.isdisjoint(parts)
-            and all(self._sizes.get(ref) == operation.sizes for ref in parts)
-        )
+        return _refs(operation.args if is_pointwise(operation) else operation.args[:1])
 
     def _treats_rows_alike(self, operation: Operation) -> bool:
         if operation.target is torch.layer_norm:
             sizes: Any = operation.args[1]
-            return _is_plain(operation) and len(sizes) == 1
-        return self._is_pointwise(operation)
+            return is_plain(operation) and len(sizes) == 1
+        parts = operands(operation)
+        return (
+            is_pointwise(operation)
+            and self._changed.isdisjoint(parts)
+            and all(self._sizes.get(ref) == operation.placement.sizes for ref in parts)
+        )
 
     def _is_linear(self, operation: Operation) -> bool:
         """Whether it is a linear layer that is small, with a weight from outside."""
@@ -236,7 +213,7 @@ class _Lowering:
         item = self._inputs.get(weight)  # type: ignore[call-overload]  # others are not found
         if (
             self._acts
-            or not _is_plain(operation)
+            or not is_plain(operation)
             or item is None
             or not item.source.is_pinned
             or weight in self._changed
@@ -259,10 +236,11 @@ class _Lowering:
         first = operation.args[0] if operation.args else None
         if self._is_linear(operation) and self._is_cheaper(operation):
             self._rewrite_linear(operation)
-        elif operation.layout is not None and first in self._pending:
-            _, sizes, strides = operation.layout
+        elif operation.placement.layout is not None and first in self._pending:
+            _, sizes, strides = operation.placement.layout
             rows = self._rows_of(first, operation)
-            self._add(operation, torch.Tensor.as_strided, (rows, sizes, strides), output)
+            view = torch.Tensor.as_strided
+            self._add(operation, view, (rows, sizes, strides), output, operation.placement)
         elif (
             output in self._wanted
             and self._treats_rows_alike(operation)
@@ -270,9 +248,10 @@ class _Lowering:
         ):
             rows_of = {ref: self._rows_of(ref, operation) for ref in given}
             args = tuple(rows_of.get(a, a) if isinstance(a, Ref) else a for a in operation.args)
-            self._add(operation, operation.target, args, self._as_rows(output))
+            made = self._as_rows(output)
+            self._add(operation, operation.target, args, made, self._as_matrix(operation))
         else:
-            for ref in self._pending.intersection(_operands(operation)):
+            for ref in self._pending.intersection(operands(operation)):
                 self._look_at_all(ref, operation)
             self._after.append(operation)
 
@@ -285,16 +264,16 @@ class _Lowering:
     def _rewrite_linear(self, operation: Operation) -> None:
         given: Any = operation.args[0]
         output: Any = operation.output
-        product = self._product(operation)
+        product, matrix = self._product(operation), self._as_matrix(operation)
         is_matrix = product.made is None
         if given in self._viewed:
             made = output if is_matrix else self._as_rows(output)
             self._products[made] = product
-            self._add(operation, operation.target, operation.args, made)
+            self._add(operation, operation.target, operation.args, made, matrix)
         else:
             rows = given if is_matrix else self._rows_of(given, operation)
             made = output if is_matrix else self._as_rows(output)
-            self._add(operation, product.target, product.args(rows), made)
+            self._add(operation, product.target, product.args(rows), made, matrix)
         if not is_matrix and output not in self._wanted:
             self._alone.discard(output)
             self._look_at_all(output, operation)
@@ -305,28 +284,37 @@ class _Lowering:
         assert isinstance(weight, Ref)
         if weight not in self._transposed:
             self._transposed[weight] = Ref(next(self._new))
-        sizes = self._sizes[given]
-        rows = prod(sizes[:-1])
-        made = None if len(sizes) == 2 else (rows, self._inputs[weight].meta.shape[0])
+        is_matrix = len(self._sizes[given]) == 2
+        made = None if is_matrix else self._row_sizes(operation.output)
         turned = self._transposed[weight]
-        return Product((rows, sizes[-1]), made, turned, bias if isinstance(bias, Ref) else None)
+        bias = bias if isinstance(bias, Ref) else None
+        return Product(self._row_sizes(given), made, turned, bias)
 
     def _add(
-        self, operation: Operation, target: Any, args: tuple[object, ...], output: object
+        self,
+        operation: Operation,
+        target: Any,
+        args: tuple[object, ...],
+        output: object,
+        placement: Placement = UNPLACED,
     ) -> None:
         kwargs = operation.kwargs if target is operation.target else {}
-        made = replace(
-            operation, target=target, args=args, kwargs=kwargs, output=output, sizes=None
-        )
-        self._after.append(made)
+        made = {"target": target, "args": args, "kwargs": kwargs, "output": output}
+        self._after.append(replace(operation, **made, placement=placement))
+
+    def _row_sizes(self, ref: Any) -> tuple[int, int]:
+        sizes = self._sizes[ref]
+        return prod(sizes[:-1]), sizes[-1]
+
+    def _as_matrix(self, operation: Operation) -> Placement:
+        """How the result lies as a matrix of rows."""
+        return replace(operation.placement, sizes=self._row_sizes(operation.output))
 
     def _rows_of(self, ref: Any, operation: Operation) -> Ref:
         """The value as a matrix of rows; looked at as one where it is not yet."""
         if ref not in self._rows:
-            sizes = self._sizes[ref]
             rows = self._rows[ref] = Ref(next(self._new))
-            shape = (prod(sizes[:-1]), sizes[-1])
-            self._add(operation, torch.Tensor.view, (ref, shape), rows)
+            self._add(operation, torch.Tensor.view, (ref, self._row_sizes(ref)), rows)
         return self._rows[ref]
 
     def _as_rows(self, ref: Ref) -> Ref:
@@ -340,16 +328,6 @@ class _Lowering:
         """Make the value as it was recorded, from its rows."""
         self._pending.discard(ref)
         self._add(operation, torch.Tensor.view, (self._rows[ref], self._sizes[ref]), ref)
-
-
-def _is_plain(operation: Operation) -> bool:
-    """Whether it makes one tensor of known sizes, row by row, and does nothing else."""
-    is_made = operation.kind is OperationKind.COMPUTE and not operation.mutates
-    return is_made and operation.sizes is not None
-
-
-def _operands(operation: Operation) -> list[Ref]:
-    return refs_in((operation.args, operation.kwargs))
 
 
 def _refs(args: Iterable[object]) -> list[Ref]:

@@ -47,7 +47,7 @@ from janus_lite.program.states import Path, follow
 from janus_lite.record.effects import Effect, HostCall, Store
 from janus_lite.record.outputs import Built
 from janus_lite.record.source import Source, key_of
-from janus_lite.record.trace import Input, Mark, Operation, OperationKind, Ref, Trace
+from janus_lite.record.trace import UNPLACED, Input, Mark, Operation, OperationKind, Ref, Trace
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -178,9 +178,7 @@ class _Builder:
             args=self._operands(cursors, [o.args for o in found]),
             kwargs=self._operands(cursors, [o.kwargs for o in found]),
             written=self._operands(cursors, [o.written for o in found]),
-            layout=None,
-            sizes=None,
-            is_new=False,
+            placement=UNPLACED,
         )
         output = self._output(cursors, [o.output for o in found])
         for cursor in cursors:

@@ -40,7 +40,7 @@ def view_chains(
         if not isinstance(operation.output, Ref):
             continue
         is_end = operation.output in ends
-        if operation.layout is None and not is_end:
+        if operation.placement.layout is None and not is_end:
             continue
         base = operation.args[0]
         before = made.get(base) if isinstance(base, Ref) and uses[base] == 1 else None

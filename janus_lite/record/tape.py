@@ -24,6 +24,7 @@ from janus_lite.record import torch_table
 from janus_lite.record.heap import SCALARS, is_scalar
 from janus_lite.record.kinds import is_a
 from janus_lite.record.marks import RegionLog
+from janus_lite.record.placement import placement_of
 from janus_lite.record.scalars import (
     MOST_NUMBERS,
     NUMBERS,
@@ -37,19 +38,19 @@ from janus_lite.record.sizes import Sizes
 from janus_lite.record.source import Made, Source
 from janus_lite.record.torch_table import NumberUse, Treatment
 from janus_lite.record.trace import (
+    UNPLACED,
     Answer,
     Input,
     Operation,
     OperationKind,
+    Placement,
     Ref,
     TensorMeta,
-    is_row_by_row,
     refs_in,
 )
 from janus_lite.torch_internals import TorchDispatchMode, TorchFunctionMode, is_plain, without_modes
 
 _NORM_TRAINING = 5  # position of `training` in the operators that update running statistics
-Layout = tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]]
 Observer = Callable[[Operation, object], None]
 _UNSEEN: Any = object()
 _HOST_VALUES = (bool, int, float, complex)
@@ -230,9 +231,8 @@ class Tape:
         if not self.is_stopped:
             self._varies = varies
             self._note_possible_alias(target, args, result)
-            layout = self._view_layout(target, args, result)
-            memory = (layout, *self._memory_of((*args, *kwargs.values()), result))
-            self._append(target, treatment, encoded_args, encoded_kwargs, result, memory)
+            placement = UNPLACED if varies else placement_of(target, args, kwargs, result)
+            self._append(target, treatment, encoded_args, encoded_kwargs, result, placement)
         return result
 
     def _without_operation(
@@ -273,7 +273,7 @@ class Tape:
         args: tuple[object, ...],
         kwargs: dict[str, object],
         result: object,
-        memory: tuple[Layout | None, tuple[int, ...] | None, bool],
+        placement: Placement,
     ) -> None:
         kind, expected, output = OperationKind.COMPUTE, None, None
         if _is_host_value(result) or treatment is Treatment.CHECKED:
@@ -312,7 +312,7 @@ class Tape:
             self._site(),
             self._module(),
             self._regions.decide() if kind is not OperationKind.COMPUTE else (),
-            *memory,
+            placement,
         )
         self.operations.append(operation)
         if self.observe is not None:
@@ -621,41 +621,6 @@ class Tape:
             )
 
     # ---------------------------------------------------------------- encoding
-
-    def _view_layout(
-        self, target: Callable[..., object], args: tuple[object, ...], result: object
-    ) -> Layout | None:
-        """See `Operation.layout`."""
-        if (
-            self._varies
-            or torch.is_grad_enabled()
-            or torch_table.name_of(target) not in torch_table.VIEWS
-        ):
-            return None
-        base = args[0]
-        if not (is_a(base, torch.Tensor) and is_a(result, torch.Tensor)) or result is base:
-            return None
-        with without_modes():
-            is_alias = result.untyped_storage()._cdata == base.untyped_storage()._cdata
-            if not is_alias or result.storage_offset() != base.storage_offset():
-                return None
-            return base.stride(), tuple(result.shape), result.stride()
-
-    def _memory_of(
-        self, operands: Iterable[object], result: object
-    ) -> tuple[tuple[int, ...] | None, bool]:
-        """See `Operation.sizes` and `Operation.is_new`."""
-        if self._varies or torch.is_grad_enabled() or not is_a(result, torch.Tensor):
-            return None, False
-        with without_modes():
-            device = result.device.type
-            is_known = device in ("cpu", "cuda") and is_plain(result)
-            if not is_known or torch.is_autocast_enabled(device):
-                return None, False
-            memory, sizes = result.untyped_storage()._cdata, tuple(result.shape)
-            tensors: list[Any] = [a for a in operands if is_a(a, torch.Tensor)]
-            is_new = all(t.untyped_storage()._cdata != memory for t in tensors if is_plain(t))
-            return sizes if is_row_by_row(sizes, result.stride()) else None, is_new
 
     def _encode(self, value: Any, use: NumberUse = NumberUse.VALUE) -> object:
         """An operand as data; notes whether a number in it decides the sizes of the result."""

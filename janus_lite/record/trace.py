@@ -166,8 +166,13 @@ def dense_order(shape: tuple[int, ...], stride: tuple[int, ...]) -> tuple[int, .
 
 def is_row_by_row(shape: tuple[int, ...], stride: tuple[int, ...]) -> bool:
     """Whether strides are those that torch gives a new tensor."""
+    return stride == row_strides(shape)
+
+
+def row_strides(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The strides that torch gives a new tensor."""
     steps = itertools.accumulate(reversed(shape[1:]), operator.mul, initial=1)
-    return stride == tuple(steps)[::-1][: len(shape)]
+    return tuple(steps)[::-1][: len(shape)]
 
 
 def is_dense(shape: tuple[int, ...], stride: tuple[int, ...], order: tuple[int, ...]) -> bool:
@@ -195,6 +200,29 @@ class OperationKind(Enum):
     CALL = auto()  # enters a function region: what it gives is compared with the recorded kind
 
 
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """How the one result of an operation lies in memory.
+
+    It is known while gradients are off and no size varies; all but `layout` while autocast is off.
+
+    Attributes:
+        layout: of a result that is a view of the first argument with the same offset: strides of
+            the argument, sizes and strides of the result.
+        sizes: where it lies row by row.
+        dtype: type of the elements.
+        is_new: it shares no memory with the operands.
+    """
+
+    layout: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None = None
+    sizes: tuple[int, ...] | None = None
+    dtype: torch.dtype | None = None
+    is_new: bool = False
+
+
+UNPLACED = Placement()
+
+
 @dataclass(frozen=True, slots=True, eq=False)
 class Operation:
     """One call of a torch function.
@@ -219,11 +247,7 @@ class Operation:
         site: line of the user's program.
         module: path of the `nn.Module` that ran it, `""` at the top.
         loops: labels of the loops that ran around it, outermost first; only of assertions.
-        layout: of a result that is a view of the first argument with the same offset, while
-            gradients are off: strides of the argument, sizes and strides of the result.
-        sizes: of the one result that lies row by row, while gradients and autocast are off and no
-            size varies.
-        is_new: the one result shares no memory with the operands.
+        placement: how the result lies in memory.
         moves: objects that it changes and whose state can be put back: random generators of
             Python and NumPy, optimisers and modules whose gradients it lets go of.
     """
@@ -243,9 +267,7 @@ class Operation:
     site: Site | None = None
     module: str = ""
     loops: tuple[str, ...] = ()
-    layout: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None = None
-    sizes: tuple[int, ...] | None = None
-    is_new: bool = False
+    placement: Placement = UNPLACED
     moves: tuple[Source, ...] = ()
 
 

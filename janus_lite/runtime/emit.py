@@ -9,33 +9,30 @@ from __future__ import annotations
 
 import itertools
 import linecache
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
 
 import torch
 
-from janus_lite.program.effects import is_assertion, is_change
+from janus_lite.program.effects import is_assertion
 from janus_lite.program.generalize import Program
-from janus_lite.program.lowering import Lowered, Product, lower
 from janus_lite.program.regions import Block, Return, has_effects, is_certain
-from janus_lite.program.views import view_chains
 from janus_lite.record.effects import Effect
-from janus_lite.record.outputs import plans_of
 from janus_lite.record.source import Source
 from janus_lite.record.tape import is_free_of_hooks
 from janus_lite.record.text import convert
-from janus_lite.record.torch_table import name_of
-from janus_lite.record.trace import Input, Operation, OperationKind, Read, Ref, refs_in
+from janus_lite.record.trace import Input, Operation, OperationKind, Read, Ref
 from janus_lite.runtime import ambient
 from janus_lite.runtime.blocks import BlockEmitter
-from janus_lite.runtime.commit import CommitEmitter, foreign_outputs, is_literal
+from janus_lite.runtime.commit import CommitEmitter, foreign_outputs
+from janus_lite.runtime.expressions import Expressions, is_equal, pattern
 from janus_lite.runtime.fingerprint import Fingerprint, FingerprintBuilder
 from janus_lite.runtime.guards import GuardEmitter, Names
 from janus_lite.runtime.heap_check import HeapCheck, split_by_fingerprint
+from janus_lite.runtime.straight import StraightEmitter, observation
 from janus_lite.runtime.subcalls import call_lines
-from janus_lite.runtime.transposes import Transposes, transposed
 from janus_lite.runtime.undo import remember, undo
 from janus_lite.torch_internals import tensor_guard
 
@@ -189,9 +186,8 @@ class _Writer:
             names.update(Leave=Leave, passed=[(Leave(), ())], new_token=object)
         if graph is not None:
             names["graph"] = graph
-        self._targets: dict[int, str] = {}
         self._numbers: dict[int, str] = {}
-        self._inlined: dict[int, str] = {}
+        self._expressions = Expressions(self.names, self._numbers)
 
     def module(self, *, has_shadow: bool) -> str:
         """Return the module's text."""
@@ -328,8 +324,8 @@ class _Writer:
         if program.block is not None:
             return self._restoring(self._with_control_flow(program.block))
         commit = program.transaction.commit
-        steps = self._steps()
-        lines = self._transposes()
+        steps = self._straight.steps()
+        lines = self._straight.kept_transposes()
         lines += [line for step in steps[:commit] for line in step]
         ending = self._ending(commit, steps)
         is_pure = commit == len(steps) and not program.effects
@@ -347,10 +343,10 @@ class _Writer:
         emitter = BlockEmitter(
             operation=partial(self._operation, has_saved=is_restored),
             effect=partial(self._effect, has_journal=has_journal),
-            decision=self._call,
-            is_equal=self._host_value,
+            decision=self._expressions.call,
+            is_equal=is_equal,
             fail=partial(self._leave, has_saved=is_restored),
-            value=self._value,
+            value=self._expressions.value,
             ending=partial(self._way_out, has_journal=has_journal),
             kept={i.ref.index for i in self._program.inputs},
         )
@@ -405,136 +401,22 @@ class _Writer:
         lines = [f"({loaded},) = copies(({loaded},))"] if loaded else []
         if self._graph is not None:
             lines.append(self._graph_call())
-            return [*lines, _observation(foreign_outputs(self._program), ", are_final=True")]
-        steps = self._steps(is_shadow=True)
-        if self._lowered.transposed:
-            self.names.namespace["transposed"] = transposed
-            weights, made = map(_pattern, zip(*self._lowered.transposed, strict=True))
-            lines.append(f"{made} = transposed({weights})")
+            return [*lines, observation(foreign_outputs(self._program), ", are_final=True")]
+        lines += self._straight.new_transposes()
+        steps = self._straight.steps(is_shadow=True)
         return [*lines, *self._restoring([line for step in steps for line in step])]
 
     @cached_property
-    def _lowered(self) -> Lowered:
-        program = self._program
-        return lower(program.operations, program.inputs, foreign_outputs(program))
-
-    def _transposes(self) -> list[str]:
-        """Take the transposed weights that are held, while the weights lie where they lay."""
-        if not self._lowered.transposed:
-            return []
-        transposes = Transposes()
-        self.names.namespace.update(
-            address_of=torch.Tensor.data_ptr, transposes=transposes.held, renew=transposes.renew
+    def _straight(self) -> StraightEmitter:
+        return StraightEmitter(
+            self._program, self.names, self._expressions, self._operation, self._remember
         )
-        weights, made = map(_pattern, zip(*self._lowered.transposed, strict=True))
-        return [
-            f"weights = {weights}",
-            "addresses, turned = transposes[0]",
-            "if tuple(map(address_of, weights)) != addresses: turned = renew(weights)",
-            f"{made} = turned",
-        ]
-
-    def _steps(self, *, is_shadow: bool = False) -> list[list[str]]:
-        """The lines of each recorded operation; a shadow shows every result and undoes nothing."""
-        program, lowered = self._program, self._lowered
-        operations = lowered.operations
-        needed = {ref.index for ref in foreign_outputs(program)}
-        chains = self._view_chains()
-        moved = {position: chain[-1] for chain in chains.values() for position in chain}
-        unused = _unused_sizes(operations, needed)
-        last = _last_uses(operations, needed, moved, unused)
-        from_outside = {ref.index for _, ref in lowered.transposed}
-        from_outside.update(i.ref.index for i in program.inputs)
-        has_saved = False
-        steps: list[list[str]] = [[] for _ in program.operations]
-        site = None
-        for position, operation in enumerate(operations):
-            origin = lowered.origins[position]
-            lines = steps[origin]
-            is_moved = moved.get(position, position) != position  # made with the last of its chain
-            if is_moved or position in unused:
-                continue
-            if operation.site != site:
-                site = operation.site
-                lines.append(f"# {site}")
-            may_undo = origin < program.transaction.commit and not is_shadow
-            if is_change(operation) and not has_saved and may_undo:
-                has_saved = True
-                lines.append(f"saved = {self._remember()}")
-            chain = [operations[p] for p in chains.get(position, (position,))]
-            product = lowered.product_of(operation)
-            if product is not None:
-                lines.append(self._product(chain, product))
-            elif len(chain) > 1:
-                lines.append(self._view_chain(chain))
-            else:
-                lines += self._operation(operation, has_saved=has_saved)
-            if is_shadow:
-                lines.append(_shown(operation, program.operations[origin], lowered.rows))
-            touched = set().union(*map(_made_or_read, chain))
-            touched -= {r.index for inner in chain[:-1] for r in refs_in(inner.output)}
-            dead = sorted(v for v in touched if last.get(v) == position and v not in from_outside)
-            if dead:
-                lines.append(f"del {', '.join(f'v{v}' for v in dead)}")
-        return steps
-
-    def _view_chains(self) -> dict[int, tuple[int, ...]]:
-        program, lowered = self._program, self._lowered
-        plans = (program.output, *(p for e in program.effects for p in plans_of(e)))
-        return view_chains(lowered.operations, plans, lowered.products)
-
-    def _view_chain(self, chain: Sequence[Operation]) -> str:
-        """The last view of a chain: at once where the tensor lies as recorded, else one by one.
-
-        How it lies may be the choice of the kernel that made it, which no guard knows; of most
-        operations it has to be asked.
-        """
-        final = chain[-1].layout
-        assert final is not None
-        _, sizes, strides = final
-        base, lies_as_recorded = self._viewed(chain)
-        at_once = f"{self._target(torch.Tensor.as_strided)}({base}, {sizes!r}, {strides!r})"
-        result, one_by_one = _pattern(chain[-1].output), self._one_by_one(chain)
-        if chain[0].args[0] in self._lowered.dense:
-            return f"{result} = {at_once}"
-        return f"{result} = {at_once} if {lies_as_recorded} else {one_by_one}"
-
-    def _product(self, chain: Sequence[Operation], product: Product) -> str:
-        """A linear layer of a chain of views: a product where the tensor lies as recorded."""
-        *views, linear = chain
-        result, layer = _pattern(linear.output), self._one_by_one(chain)
-        if product.made is not None:
-            layer = f"{self._target(torch.Tensor.view)}({layer}, {product.made!r})"
-        if not views:
-            return f"{result} = {layer}"
-        base, lies_as_recorded = self._viewed(views)
-        strides = (product.sizes[1], 1)
-        rows = f"{self._target(torch.Tensor.as_strided)}({base}, {product.sizes!r}, {strides!r})"
-        operands = ", ".join(rows if a is rows else self._value(a) for a in product.args(rows))
-        at_once = f"{self._target(product.target)}({operands})"
-        return f"{result} = {at_once} if {lies_as_recorded} else {layer}"
-
-    def _viewed(self, chain: Sequence[Operation]) -> tuple[str, str]:
-        """What a chain of views looks at, and whether it lies as recorded."""
-        first = chain[0].layout
-        assert first is not None
-        base = self._value(chain[0].args[0])
-        return base, f"{base}.stride() == {first[0]!r}"
-
-    def _one_by_one(self, chain: Sequence[Operation]) -> str:
-        """Operations, each of what the one before it gives, as one expression."""
-        text = ""
-        for operation in chain:
-            text = self._call(operation)
-            self._inlined.update((r.index, text) for r in refs_in(operation.output))
-        self._inlined.clear()
-        return text
 
     def _remember(self) -> str:
         transaction = self._program.transaction
         tensors = "".join(f"v{ref.index}, " for ref in transaction.undo)
         generators = self.names.constant(transaction.generators)
-        moves = "".join(f"{self._value(source)}, " for source in transaction.moves)
+        moves = "".join(f"{self._expressions.value(source)}, " for source in transaction.moves)
         draws = f"draws={transaction.undoes_draws}"
         return f"remember(({tensors}), {generators}, ({moves}), {draws})"
 
@@ -556,19 +438,19 @@ class _Writer:
         ]
 
     def _operation(self, operation: Operation, *, has_saved: bool) -> list[str]:
-        call = self._call(operation)
+        call = self._expressions.call(operation)
         leave = self._leave(operation, has_saved=has_saved) if is_assertion(operation) else ""
         if operation.kind is OperationKind.CALL:
             return call_lines(
                 operation,
                 self.names,
-                self._value,
+                self._expressions.value,
                 token="None" if self._program.changes_ambient else "token",
                 undo="undo(saved); " if has_saved else "",
                 leave=leave,
             )
         if operation.kind is OperationKind.ASSERT:
-            condition = self._host_value(call, operation.expected)
+            condition = is_equal(call, operation.expected)
             return [f"if not ({condition}): {leave}"]
         if operation.output is None:
             return [call]
@@ -577,8 +459,8 @@ class _Writer:
                 f"form = {call}",
                 f"if not ({_form_test(operation.output, operation.expected)}): {leave}",
             ]
-            return [*lines, f"{_pattern(operation.output)} = form"]
-        lines = [f"{_pattern(operation.output)} = {call}"]
+            return [*lines, f"{pattern(operation.output)} = form"]
+        lines = [f"{pattern(operation.output)} = {call}"]
         if operation.kind is OperationKind.SHAPE:
             for ref, shape in _shape_pairs(operation.output, operation.expected):
                 lines.append(f"if v{ref.index}.shape != {shape!r}: {leave}")
@@ -590,67 +472,6 @@ class _Writer:
         self.leaves.append(failed)
         leave = f"return {self.names.constant(failed, 'failed')}"
         return f"undo(saved); {leave}" if has_saved else leave
-
-    def _host_value(self, call: str, expected: object) -> str:
-        if expected is None or isinstance(expected, bool):
-            return f"({call}) is {expected}"
-        if isinstance(expected, int):
-            return f"({call}) == {expected}"
-        # Text tells -0.0 from 0.0, 1 from 1.0, and NaN equals NaN.
-        return f"repr({call}) == {repr(expected)!r}"
-
-    def _call(self, operation: Operation) -> str:
-        target, args = operation.target, operation.args
-        special = getattr(target, "__name__", "")
-        if special == "__get__":
-            return f"{self._value(args[0])}.{name_of(target)}"
-        if special == "__getitem__" and len(args) == 2:
-            return self._index(args[0], args[1])
-        arguments = [self._value(a) for a in args]
-        arguments += [f"{k}={self._value(v)}" for k, v in operation.kwargs.items()]
-        return f"{self._target(target)}({', '.join(arguments)})"
-
-    def _index(self, owner: object, index: object) -> str:
-        """`owner[index]`; one integer among full slices is what `select` does directly."""
-        parts = index if type(index) is tuple else (index,)
-        numbers = [dim for dim, part in enumerate(parts) if type(part) is int]
-        if len(numbers) == 1 and all(p == slice(None) for p in parts if type(p) is not int):
-            select = self._target(torch.Tensor.select)
-            return f"{select}({self._value(owner)}, {numbers[0]}, {parts[numbers[0]]})"
-        if refs_in(index) or not all(map(_is_fixed, parts)):
-            return f"{self._value(owner)}[{self._value(index)}]"
-        return f"{self._value(owner)}[{self.names.constant(index)}]"
-
-    def _target(self, target: Callable[..., object]) -> str:
-        found = self._targets.get(id(target))
-        if found is None:
-            base = name_of(target)
-            base = base if base.isidentifier() else "operation"
-            found = f"{base}_{len(self._targets)}"
-            self._targets[id(target)] = found
-            self.names.namespace[found] = target
-        return found
-
-    def _value(self, value: object) -> str:
-        """Source text of an operand."""
-        if isinstance(value, Ref):
-            return self._inlined.get(value.index) or f"v{value.index}"
-        if isinstance(value, Source):
-            return self._numbers[id(value)]
-        if is_literal(value):
-            return repr(value)
-        if isinstance(value, slice):
-            parts = ", ".join(map(self._value, (value.start, value.stop, value.step)))
-            return f"slice({parts})"
-        if isinstance(value, tuple) and type(value) is tuple:
-            inner = ", ".join(map(self._value, value))
-            return f"({inner}{',' if len(value) == 1 else ''})"
-        if isinstance(value, list):
-            return f"[{', '.join(map(self._value, value))}]"
-        if isinstance(value, dict):
-            inner = ", ".join(f"{self._value(k)}: {self._value(v)}" for k, v in value.items())
-            return f"{{{inner}}}"
-        return self.names.constant(value)
 
     # --------------------------------------------------------------- output
 
@@ -706,61 +527,6 @@ def _guard_of(checked: Sequence[tuple[torch.Tensor, Input]]) -> Callable[..., bo
     return tensor_guard([example for example, _ in checked], varying, strides)
 
 
-def _observation(refs: Sequence[Ref], more: str = "") -> str:
-    shown = ", ".join(f"{ref.index}: v{ref.index}" for ref in dict.fromkeys(refs))
-    return f"observe({{{shown}}}{more})"
-
-
-def _shown(operation: Operation, recorded: Operation, rows: Mapping[Ref, Ref]) -> str:
-    """Show what a recorded operation gives; rows as what they are rows of."""
-    output = recorded.output
-    if isinstance(output, Ref) and operation.output == rows.get(output):
-        return f"observe({{{output.index}: v{rows[output].index}.view({recorded.sizes})}})"
-    given = refs_in(output)
-    return _observation([ref for ref in refs_in(operation.output) if ref in given])
-
-
-def _made_or_read(operation: Operation) -> set[int]:
-    parts = (operation.args, operation.kwargs, operation.output)
-    return {r.index for part in parts for r in refs_in(part)}
-
-
-def _last_uses(
-    operations: Sequence[Operation],
-    needed: set[int],
-    moved: Mapping[int, int],
-    left_out: frozenset[int],
-) -> dict[int, int]:
-    """Position of the last operation that touches a value; values to return are left out."""
-    last: dict[int, int] = {}
-    for position, operation in enumerate(operations):
-        if position in left_out:
-            continue
-        for value in _made_or_read(operation):
-            if value not in needed:  # a view that is made later reads it later
-                last[value] = max(last.get(value, -1), moved.get(position, position))
-    return last
-
-
-def _pattern(output: object) -> str:
-    if isinstance(output, Ref):
-        return f"v{output.index}"
-    if isinstance(output, tuple):
-        return f"({', '.join(map(_pattern, output))}{',' if len(output) == 1 else ''})"
-    return "_"
-
-
-def _unused_sizes(operations: Sequence[Operation], needed: set[int]) -> frozenset[int]:
-    """Positions that ask for a size which nobody uses: `x.shape` gives all of them."""
-    used = needed.union(r.index for o in operations for r in refs_in((o.args, o.kwargs)))
-    asked = [
-        (position, o.output.index)
-        for position, o in enumerate(operations)
-        if o.target is torch.Tensor.size and isinstance(o.output, Ref)
-    ]
-    return frozenset(position for position, index in asked if index not in used)
-
-
 def _form_test(output: object, expected: Any) -> str:
     """See `Operation.expected` of a `FORM`."""
     count, rank, *given = expected
@@ -772,12 +538,6 @@ def _form_test(output: object, expected: Any) -> str:
         places = [("form", output)]
     tests += [f"{place} is v{ref.index}" for place, ref in places if ref in given]
     return " and ".join(tests)
-
-
-def _is_fixed(index: object) -> bool:
-    """Whether part of an index is the same at each replay."""
-    parts = (index.start, index.stop, index.step) if isinstance(index, slice) else (index,)
-    return not any(isinstance(part, Source) for part in parts)
 
 
 def _shape_pairs(output: object, shapes: Any) -> list[tuple[Ref, tuple[int, ...]]]:

@@ -14,6 +14,7 @@ from janus_lite import ConversionError
 from janus_lite.errors import Code, Reason
 from janus_lite.program.assumptions import AssumptionSet, assume
 from janus_lite.runtime import emit
+from janus_lite.runtime.expressions import Expressions
 from janus_lite.runtime.verify import schedule, unequal
 
 X = torch.arange(6.0).reshape(2, 3) - 2
@@ -78,13 +79,13 @@ def _unequal_reason(speculative: Any) -> Reason:
 
 
 def test_a_wrong_operation_is_named_with_line_and_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    original = emit._Writer._call
+    original = Expressions.call
 
     def wrong(self: Any, operation: Any) -> str:
         text = original(self, operation)
         return f"({text} + 0.25)" if operation.target is torch.Tensor.exp else text
 
-    monkeypatch.setattr(emit._Writer, "_call", wrong)
+    monkeypatch.setattr(Expressions, "call", wrong)
 
     def program(x: torch.Tensor) -> torch.Tensor:
         y = x * 2

@@ -20,19 +20,20 @@ ORDER = {
         record record.kinds record.iterators record.source record.scalars record.effects
         record.trace record.marks
         record.contracts record.torch_table record.instrument record.audit record.stack record.heap
-        record.sizes record.tape record.session record.text record.attributes record.outputs
-        record.regions record.host record.containers record.draws record.training record.subcalls
-        record.syntax record.formatting
+        record.sizes record.placement record.tape record.session record.text record.attributes
+        record.outputs record.regions record.host record.containers record.draws record.training
+        record.subcalls record.syntax record.formatting
         record.leaves record.folds record.builtin_functions record.classes record.c_functions
         record.calls record.matching record.hooks record.recorder
-        program program.assumptions program.effects program.linear_calls program.lowering
-        program.views program.regions
+        program program.assumptions program.effects program.memory
+        program.linear_calls program.lowering program.views program.regions
         program.alike program.states program.cursors program.merged_plans program.merge
         program.wellformed program.generalize
         runtime runtime.fingerprint runtime.ambient runtime.guards runtime.checks
         runtime.heap_check runtime.rebuild runtime.commit runtime.undo runtime.subcalls
-        runtime.transposes runtime.blocks runtime.emit runtime.backends runtime.cache
-        runtime.together runtime.roots runtime.descent runtime.policy runtime.profit runtime.verify
+        runtime.transposes runtime.expressions runtime.straight runtime.blocks runtime.emit
+        runtime.backends runtime.cache runtime.together runtime.roots runtime.descent
+        runtime.policy runtime.profit runtime.verify
         report imperative function api
     """,
     "nimble_lite": """

@@ -25,6 +25,7 @@ from typing import Any
 
 import torch
 
+from janus_lite.program.in_place import find_overwriting
 from janus_lite.program.linear_calls import is_product_of_rows
 from janus_lite.program.memory import (
     certain_layouts,
@@ -87,6 +88,8 @@ class Lowered:
         rows: recorded values that are made as rows, each with the value that they are then.
         products: linear layers of what only a view of it reads: their result, and the product that
             gives it where the viewed tensor lies as recorded.
+        overwriting: positions of operations that may overwrite their first operand, each with the
+            values that must lie row by row for that.
         certain: values that lie in memory as in the recording, whatever kernels choose.
     """
 
@@ -95,6 +98,7 @@ class Lowered:
     transposed: tuple[tuple[Ref, Ref], ...]
     rows: Mapping[Ref, Ref]
     products: Mapping[Ref, Product]
+    overwriting: Mapping[int, Mapping[Ref, tuple[int, ...]]]
     certain: frozenset[Ref]
 
     def product_of(self, operation: Operation) -> Product | None:
@@ -136,6 +140,7 @@ class _Lowering:
             sizes = operation.placement.sizes
             if isinstance(operation.output, Ref) and sizes is not None:
                 self._sizes[operation.output] = sizes
+        self._leaving = leaving
         self._certain = certain_layouts(operations, inputs)
         self._dense = self._certain.intersection(self._sizes)
         self._kept = may_leave(operations, leaving)
@@ -162,6 +167,7 @@ class _Lowering:
             tuple(self._transposed.items()),
             {ref: rows for ref, rows in self._rows.items() if ref in self._alone},
             self._products,
+            find_overwriting(self._after, certain, self._leaving),
             frozenset(certain),
         )
 

@@ -19,6 +19,7 @@ _POINTWISE = frozenset(
     """
     add sub subtract mul multiply div divide true_divide neg relu gelu silu tanh sigmoid elu
     leaky_relu hardtanh hardswish hardsigmoid mish softplus selu celu
+    abs square sqrt rsqrt reciprocal exp log sin cos erf pow
     __add__ __sub__ __mul__ __truediv__ __radd__ __rmul__
     """.split()
 )

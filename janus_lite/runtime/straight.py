@@ -1,6 +1,7 @@
 """Graphs without control flow -> lines, each value freed at its last use.
 
-What runs are the operations of `program/lowering.py`: fewer views, and products of rows.
+What runs are the operations of `program/lowering.py`: fewer views, products of rows, and values
+that overwrite what nobody reads any more.
 """
 
 from __future__ import annotations
@@ -12,10 +13,11 @@ import torch
 
 from janus_lite.program.effects import is_change
 from janus_lite.program.generalize import Program
+from janus_lite.program.in_place import variant
 from janus_lite.program.lowering import Product, lower
 from janus_lite.program.views import view_chains
 from janus_lite.record.outputs import plans_of
-from janus_lite.record.trace import Operation, Ref, refs_in
+from janus_lite.record.trace import Operation, Ref, refs_in, row_strides
 from janus_lite.runtime.commit import foreign_outputs
 from janus_lite.runtime.expressions import Expressions, pattern
 from janus_lite.runtime.guards import Names
@@ -92,6 +94,8 @@ class StraightEmitter:
                 lines.append(self._product(chain, product))
             elif len(chain) > 1:
                 lines.append(self._view_chain(chain))
+            elif position in lowered.overwriting:
+                lines.append(self._overwriting(operation, lowered.overwriting[position]))
             else:
                 lines += self._operation(operation, has_saved=has_saved)
             if is_shadow:
@@ -173,6 +177,16 @@ class StraightEmitter:
         assert first is not None
         base = self._expressions.value(chain[0].args[0])
         return base, f"{base}.stride() == {first[0]!r}"
+
+    def _overwriting(self, operation: Operation, asked: Mapping[Ref, tuple[int, ...]]) -> str:
+        """An operation that overwrites its first operand, where operands lie row by row."""
+        arguments = self._expressions.arguments(operation)
+        function = self._function(variant(operation))
+        if asked:
+            tests = [f"v{r.index}.stride() == {row_strides(sizes)}" for r, sizes in asked.items()]
+            plain = self._function(operation.target)
+            function = f"({function} if {' and '.join(tests)} else {plain})"
+        return f"{pattern(operation.output)} = {function}({arguments})"
 
     def _function(self, target: Callable[..., object]) -> str:
         return self._expressions.function(target)

@@ -35,6 +35,10 @@ STEPS: dict[str, Callable[[Any, torch.Tensor, torch.Tensor], torch.Tensor]] = {
     "wide norm": lambda m, a, b: F.layer_norm(a, tuple(a.shape[-2:])),
     "heads": lambda m, a, b: a.view(*a.shape[:-1], 2, 2).transpose(-1, -2).reshape(a.shape),
     "turned": lambda m, a, b: a.transpose(0, -2).contiguous().view(a.shape),
+    "twice": lambda m, a, b: (a * 2) * (b * 2),
+    "precise": lambda m, a, b: ((a + 1) * b.double()).float(),
+    "whole": lambda m, a, b: (a.long() + 1) * 0.5,
+    "wider": lambda m, a, b: (b.flatten()[:SIZE] + 1) - a,
     "softmax": lambda m, a, b: torch.softmax(a, dim=0),
     "shifted": lambda m, a, b: torch.cat([b[:1], a[1:]]),
     "rows": lambda m, a, b: a + b[:1],
@@ -85,12 +89,18 @@ def facts(outputs: Any) -> list[object]:
     return found
 
 
-def outcome(network: Net, x: torch.Tensor) -> object:
+def versions(outputs: Any) -> list[int]:
+    """How often tensors were written to."""
+    return [t._version for t in (*outputs[0], outputs[1]) if not t.is_inference()]
+
+
+def outcome(network: Net, x: torch.Tensor) -> tuple[list[int], object]:
     """What a call gives, or that it fails: steps may leave values of other sizes behind."""
     try:
-        return facts(network(x))
+        outputs = network(x)
+        return versions(outputs), facts(outputs)
     except RuntimeError as error:
-        return str(error)
+        return [], str(error)
 
 
 @settings(max_examples=150, deadline=None)
@@ -126,7 +136,11 @@ def test_any_way_through_linear_layers_gives_eagers_tensors(
     for call in range(3):
         x = torch.randn(shape, generator=torch.Generator().manual_seed(call))
         with mode():
-            assert outcome(speculated, x.clone()) == outcome(plain, x.clone())
+            written, found = outcome(speculated, x.clone())
+            expected_written, expected = outcome(plain, x.clone())
+        assert found == expected
+        # While torch is watched it adds a bias in another way, which only the version tells.
+        assert written == expected_written or not speculated.forward.stats.hits
 
 
 class Encoder(nn.Module):

@@ -25,7 +25,7 @@ ORDER = {
         record.subcalls record.syntax record.formatting
         record.leaves record.folds record.builtin_functions record.classes record.c_functions
         record.calls record.matching record.hooks record.recorder
-        program program.assumptions program.effects program.memory
+        program program.assumptions program.effects program.memory program.in_place
         program.linear_calls program.lowering program.views program.regions
         program.alike program.states program.cursors program.merged_plans program.merge
         program.wellformed program.generalize

@@ -137,6 +137,11 @@ def that_leaves_as_a_view(x: Any, y: Any) -> Any:
     return (x * 1 + y).view(-1)
 
 
+def without_out(x: Any, y: Any) -> Any:
+    t = x * 1
+    return torch.add(t, y, out=None).clone()
+
+
 def given_out(x: Any, y: Any) -> Any:
     t = x * 1
     return torch.add(t, y, out=torch.empty(3, 4)) + 1
@@ -144,7 +149,7 @@ def given_out(x: Any, y: Any) -> Any:
 
 NOT_OVERWRITTEN = [
     later, seen_otherwise, turned, of_an_argument, of_another_type, of_whole_numbers,
-    of_other_sizes, that_leaves, that_leaves_as_a_view, given_out,
+    of_other_sizes, that_leaves, that_leaves_as_a_view, without_out, given_out,
 ]  # fmt: skip
 
 

@@ -62,7 +62,7 @@ tiny: $(STAMP) ## the pre-commit tests, under 10 s
 	$(BIN)/python -m pytest -m tiny
 
 nightly: $(STAMP) ## the long runs: 2,000 random sequences of calls, 3,000 random programs, planted bugs
-	$(BIN)/python -m pytest -m nightly $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal -m nightly $(PYTEST_ARGS)
 
 compat: ## the same tests on Python 3.12 with torch 2.11
 	@command -v $(COMPAT_PYTHON) >/dev/null && $(COMPAT_PYTHON) -c '' 2>/dev/null || \

@@ -89,6 +89,8 @@ def _failure(operation: Operation) -> str:
 class SpeculativeFunction(Imperative):
     """A callable that behaves as the original and replays graphs where it safely can.
 
+    Calls are answered by `_answer`, until the function is left alone.
+
     Args:
         function: the user's callable.
         options: as given to `speculate`.
@@ -121,6 +123,7 @@ class SpeculativeFunction(Imperative):
         functools.update_wrapper(self, self.original, updated=())
         if owner is not None:
             vars(self).pop("__wrapped__")  # it would show `self` in the signature
+        self.take_back()
         self._is_top = roots is None
         self._takes_trials = options.backend == "auto"
         self._roots = Roots(self, self._make_root) if roots is None else roots
@@ -129,11 +132,12 @@ class SpeculativeFunction(Imperative):
         qualname = getattr(self.original, "__qualname__", type(function).__name__)
         self.name: str = options.name or str(qualname)
 
-    def __call__(self, /, *args: Any, **kwargs: Any) -> Any:  # hot
+    def _answer(self, /, *args: Any, **kwargs: Any) -> Any:  # hot
         """Replay the first cached graph whose guards hold; else run imperatively."""
         plain = self._plain
         if plain is not None and not self.cache.entries and not stances.depth:
             self._plain_calls += 1
+            self._leave_alone(plain)
             return plain(*args, **kwargs)
         failed = None
         if not (config.is_disabled or (stances.depth and stances.current() == "force_eager")):
@@ -451,6 +455,7 @@ class SpeculativeFunction(Imperative):
             reasons=tuple(map(describe_reason, self.reasons)),
             last_miss=self.last_miss,
             is_descended=self._is_descended,
+            is_left_alone=self._is_left_alone,
             children=tuple(child.explain() for child in self._children()),
         )
 
@@ -505,6 +510,7 @@ class SpeculativeFunction(Imperative):
             self._relaxed = frozenset()
             self._may_sizes_vary, self._size_failures = self._compile is None, 0
             self._forget_imperative()
+            self.take_back()
             self.reasons = ()
         if self._is_top:
             self._roots.forget()

@@ -1,8 +1,9 @@
 """The other side of a speculated function: what it does where no graph of its own answers.
 
 Its recursive calls become function regions, calls that a region called off are rerun, a function
-without credit descends, and a graph that does not pay is dropped. `SpeculativeFunction` records,
-converts and replays; it asks here what to do with the rest.
+without credit descends, and a graph that does not pay is dropped. Where no graph will answer any
+more a function is *left alone*: calls reach what runs imperatively without passing us, uncounted.
+`SpeculativeFunction` records, converts and replays; it asks here what to do with the rest.
 """
 
 from __future__ import annotations
@@ -37,7 +38,17 @@ _MOST_FAILURES_AT_FIRST = 5  # while no graph has ever been used again
 _CALLS_PER_FAILURE = 5
 
 
-class Imperative:
+class _Exchangeable:
+    """A callable that passes its calls on to what stands in the slot, by C code alone.
+
+    A frame of Python per call would be a tenth of what a function of 2 us takes.
+    """
+
+    __slots__ = ("__call__",)
+    __call__: Callable[..., Any]
+
+
+class Imperative(_Exchangeable):
     """Base of `SpeculativeFunction`; see the module docstring.
 
     Attributes:
@@ -65,8 +76,7 @@ class Imperative:
         def _module(self) -> torch.nn.Module | None: ...
         def _run_imperatively(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any: ...
         def _note(self, reason: Reason) -> None: ...
-        def __call__(self, /, *args: Any, **kwargs: Any) -> Any:
-            """Answer a call."""
+        def _answer(self, /, *args: Any, **kwargs: Any) -> Any: ...
 
     def _forget_imperative(self) -> None:
         """Start anew, as after `reset()`."""
@@ -75,6 +85,7 @@ class Imperative:
         self._descent: Descent | None = None
         self._is_descended = False
         self._plain: Callable[..., Any] | None = None  # answers misses, which are not recorded
+        self._detour = self._call_descended
         self._failed_at: Counter[Site | None] = Counter()
 
     # ------------------------------------------------------- function regions
@@ -171,6 +182,20 @@ class Imperative:
 
     # ---------------------------------------------------- staying imperative
 
+    def _leave_alone(self, plain: Callable[..., Any]) -> None:
+        if plain is self._detour:  # which may turn out to be none
+            return
+        stances.watched.add(self)
+        self._is_left_alone = True
+        self.__call__ = plain
+        if stances.depth:  # set by another thread meanwhile
+            self.take_back()
+
+    def take_back(self) -> None:
+        """Answer calls here again."""
+        self._is_left_alone = False
+        self.__call__ = self._answer
+
     def _descend(self, *, is_final: bool = True) -> None:
         """Run imperatively from now on; what the function calls becomes a root of its own.
 
@@ -181,7 +206,7 @@ class Imperative:
             self._is_descended = True
             _log.info("%s: descends", self.name)
         if is_final and self._plain is None:
-            self._plain = self._call_descended
+            self._plain = self._detour
 
     @property
     def _original(self) -> Callable[..., Any]:

@@ -22,7 +22,7 @@ class Stats:
     """Counters of a speculated function.
 
     Attributes:
-        calls: all calls.
+        calls: all calls until it is left alone, see `Report.is_left_alone`.
         recorded: calls that ran under the recorder.
         converted: recordings that became a graph.
         hits: calls answered by a graph.
@@ -99,6 +99,7 @@ class Report:
         reasons: why calls were not converted, oldest first.
         last_miss: the assumption that the last recorded miss broke.
         is_descended: the function runs imperatively, its callees have graphs of their own.
+        is_left_alone: no graph will answer, so that calls reach the original without being counted.
         children: reports of the functions below this one that have graphs of their own.
     """
 
@@ -109,6 +110,7 @@ class Report:
     reasons: tuple[ReasonReport, ...]
     last_miss: str | None
     is_descended: bool = False
+    is_left_alone: bool = False
     children: tuple[Report, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
@@ -151,6 +153,8 @@ class Report:
             lines.append(f"  last miss: {self.last_miss}")
         if self.is_descended:
             lines.append("  descended: runs imperatively, what it calls has graphs of its own")
+        if self.is_left_alone:
+            lines.append("  left alone: calls reach the original directly and are not counted")
         for child in self.children:
             lines += [f"  {line}" for line in child._text(limit).splitlines()]
         return "\n".join(lines)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import functools
 import threading
+import weakref
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 Function = TypeVar("Function", bound=Callable[..., Any])
 STANCES = ("default", "force_eager", "eager_on_miss", "fail_on_miss")
@@ -19,6 +20,14 @@ class _Local(threading.local):
     stack: tuple[str, ...] = ()
 
 
+class Watched(Protocol):
+    """A function that calls reach without passing where stances are looked at."""
+
+    def take_back(self) -> None:
+        """Look at them again."""
+
+
+watched: weakref.WeakSet[Watched] = weakref.WeakSet()
 _local = _Local()
 _lock = threading.Lock()
 depth = 0  # stances in force in any thread: the hot path asks no more while it is 0
@@ -53,6 +62,9 @@ class stance:  # noqa: N801  # used like a function: `with stance("force_eager")
     def __enter__(self) -> None:
         _local.stack = (*_local.stack, self._name)
         _count(1)
+        if self._name == "fail_on_miss":  # to all others it is the same
+            for function in list(watched):
+                function.take_back()
 
     def __exit__(self, *exception: object) -> None:
         _local.stack = _local.stack[:-1]

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 import janus_lite
 from tests.gpu.device import DEVICE, assert_bitwise, normal, twice
+from tests.janus_lite import test_in_place
 
 pytestmark = [
     pytest.mark.gpu,
@@ -206,3 +207,18 @@ def test_layers_kept_as_rows_equal_eager(sizes: tuple[int, ...], dtype: torch.dt
         assert torch.equal(found, expected)
         assert found.stride() == expected.stride()
     assert "addmm" in speculated.forward.code()
+
+
+@pytest.mark.parametrize("dtype", test_in_place.DTYPES, ids=str)
+@pytest.mark.parametrize("name", sorted(test_in_place.FUNCTIONS))
+def test_what_overwrites_its_operand_equals_eager(name: str, dtype: torch.dtype) -> None:
+    function = test_in_place.FUNCTIONS[name]
+
+    def program(x: Tensor, y: Tensor) -> Any:
+        return function(x * 1, y).clone()
+
+    x, y = (test_in_place.numbers(dtype, (3, 5, 33), seed).to(DEVICE) for seed in (1, 2))
+    speculated = test_in_place.calls(program, x, y)
+    assert len(test_in_place.overwrites(speculated)) == 1
+    with torch.no_grad():
+        assert test_in_place.bits(speculated(x, y)) == test_in_place.bits(program(x, y))

@@ -11,14 +11,15 @@ leaves the run is a tensor of its own that was never written to: its version is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import torch
 
 from janus_lite.program.memory import is_pointwise, makes_new, may_leave, operands
 from janus_lite.record.torch_table import name_of
-from janus_lite.record.trace import UNPLACED, Operation, Ref
+from janus_lite.record.trace import UNPLACED, Operation, Placement, Ref
 
 _nn: Any = torch._C._nn
 _VARIANTS: dict[str, Callable[..., Any]] = {
@@ -48,7 +49,7 @@ def variant(operation: Operation) -> Callable[..., Any]:
 
 
 def find_overwriting(
-    operations: Sequence[Operation], certain: Collection[Ref], leaving: Iterable[Ref]
+    operations: Sequence[Operation], certain: AbstractSet[Ref], leaving: Iterable[Ref]
 ) -> dict[int, dict[Ref, tuple[int, ...]]]:
     """Find operations that may overwrite their first operand.
 
@@ -61,8 +62,8 @@ def find_overwriting(
         For their positions the operands, with sizes, of which it has to be asked whether they lie
         row by row, as in the recording: else the result need not lie as its operand does.
     """
-    kept = may_leave(operations, leaving)
-    own = _own(operations) - kept
+    kept = may_leave(operations, leaving, certain)
+    own = _own(operations, certain) - kept
     last = {ref: position for position, o in enumerate(operations) for ref in operands(o)}
     made = {o.output: o.placement for o in operations if isinstance(o.output, Ref)}
 
@@ -73,8 +74,7 @@ def find_overwriting(
             and first in own
             and last[first] == position
             and operation.output not in kept
-            and made[first].sizes == operation.placement.sizes
-            and made[first].dtype == operation.placement.dtype
+            and _are_alike(made[first], operation.placement)
         )
 
     overwriting = {}
@@ -97,8 +97,17 @@ def _has_variant(operation: Operation) -> bool:
     )
 
 
-def _own(operations: Sequence[Operation]) -> set[Ref]:
+def _are_alike(one: Placement, other: Placement) -> bool:
+    return (one.sizes, one.dtype, one.device) == (other.sizes, other.dtype, other.device)
+
+
+def _own(operations: Sequence[Operation], certain: AbstractSet[Ref]) -> set[Ref]:
     """Values made in the run whose memory no other value shares."""
-    own = {o.output for o in operations if isinstance(o.output, Ref) and makes_new(o)}
-    shared = {ref for o in operations if not makes_new(o) for ref in operands(o)}
+    own: set[Ref] = set()
+    shared: set[Ref] = set()
+    for operation in operations:
+        if not makes_new(operation, certain):
+            shared.update(operands(operation))
+        elif isinstance(operation.output, Ref):
+            own.add(operation.output)
     return own - shared

@@ -143,7 +143,7 @@ class _Lowering:
         self._leaving = leaving
         self._certain = certain_layouts(operations, inputs)
         self._dense = self._certain.intersection(self._sizes)
-        self._kept = may_leave(operations, leaving)
+        self._kept = may_leave(operations, leaving, self._certain)
         self._viewed = self._find_viewed()
         self._wanted = self._find_wanted()
         self._new = itertools.count(1 + max(_indices(operations, inputs), default=-1))

@@ -11,7 +11,7 @@ from collections.abc import Set as AbstractSet
 
 import torch
 
-from janus_lite.record.torch_table import PLACED, may_view, name_of
+from janus_lite.record.torch_table import PLACED, name_of
 from janus_lite.record.trace import Input, Operation, OperationKind, Ref, refs_in
 
 # Each element of the result comes from those at its place.
@@ -21,6 +21,16 @@ _POINTWISE = frozenset(
     leaky_relu hardtanh hardswish hardsigmoid mish softplus selu celu
     abs square sqrt rsqrt reciprocal exp log sin cos erf pow
     __add__ __sub__ __mul__ __truediv__ __radd__ __rmul__
+    """.split()
+)
+# However their operands lie, they give new memory.
+_ALWAYS_NEW = _POINTWISE | frozenset(
+    """
+    clone linear bilinear embedding addmm mm bmm baddbmm matmul __matmul__
+    conv1d conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d
+    layer_norm batch_norm group_norm instance_norm rms_norm
+    scaled_dot_product_attention softmax log_softmax mean sum cat stack where masked_fill
+    max_pool1d max_pool2d avg_pool1d avg_pool2d adaptive_avg_pool1d adaptive_avg_pool2d
     """.split()
 )
 # Whatever kernel is chosen, the sizes alone say how the result lies in memory: row by row.
@@ -48,9 +58,13 @@ def is_pointwise(operation: Operation) -> bool:
     )
 
 
-def makes_new(operation: Operation) -> bool:
-    """Whether the one result shares no memory with the operands, whatever their strides are."""
-    return operation.placement.is_new and not may_view(operation.target)
+def makes_new(operation: Operation, certain: AbstractSet[Ref]) -> bool:
+    """Whether the one result shares no memory with the operands at any replay.
+
+    `reshape`, and what is made of it, decides by strides whether to copy.
+    """
+    is_fixed = name_of(operation.target) in _ALWAYS_NEW or certain >= set(operands(operation))
+    return operation.placement.is_new and is_fixed
 
 
 def changed_in_place(operations: Iterable[Operation]) -> set[Ref]:
@@ -69,10 +83,12 @@ def certain_layouts(operations: Sequence[Operation], inputs: Mapping[Ref, Input]
     return certain
 
 
-def may_leave(operations: Sequence[Operation], leaving: Iterable[Ref]) -> AbstractSet[Ref]:
+def may_leave(
+    operations: Sequence[Operation], leaving: Iterable[Ref], certain: AbstractSet[Ref]
+) -> AbstractSet[Ref]:
     """Values that leave the run, and those that one which leaves may be a view of."""
     found = set(leaving)
     for operation in reversed(operations):
-        if not makes_new(operation) and found.intersection(refs_in(operation.output)):
+        if not makes_new(operation, certain) and found.intersection(refs_in(operation.output)):
             found.update(operands(operation))
     return found

@@ -9,10 +9,18 @@ import torch
 
 from janus_lite.record import torch_table
 from janus_lite.record.kinds import is_a
+from janus_lite.record.scalars import is_symbolic
 from janus_lite.record.trace import UNPLACED, Placement, is_row_by_row
 from janus_lite.torch_internals import is_plain, without_modes
 
 _DEVICES = ("cpu", "cuda")
+# Operands in which no memory can hide, as it can in an array.
+_WITHOUT_MEMORY = (
+    *(bool, int, float, complex, str, slice, type(None), type(Ellipsis)),
+    *(torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Generator),
+)
+# They may give what they keep.
+_CUSTOM = (torch._ops.OpOverload, torch._ops.OpOverloadPacket)
 
 
 def placement_of(
@@ -34,7 +42,8 @@ def placement_of(
             layout,
             sizes if is_row_by_row(sizes, result.stride()) else None,
             result.dtype,
-            is_new=all(not _share_memory(t, result) for t in _tensors((args, kwargs))),
+            result.device,
+            is_new=_gives_new_memory(target, (args, kwargs), result),
         )
 
 
@@ -48,16 +57,28 @@ def _layout(target: Callable[..., object], base: Any, result: Any) -> Any:
     return base.stride(), tuple(result.shape), result.stride()
 
 
+def _gives_new_memory(target: Callable[..., object], operands: Any, result: Any) -> bool:
+    """Whether it is certain that nothing else that anybody holds lies in the result's memory."""
+    if is_a(target, _CUSTOM):
+        return False
+    return all(
+        is_plain(part) and not _share_memory(part, result)
+        if is_a(part, torch.Tensor)
+        else is_a(part, _WITHOUT_MEMORY) or is_symbolic(part)
+        for part in _parts(operands)
+    )
+
+
 def _share_memory(one: Any, other: Any) -> bool:
     is_known = is_plain(one) and is_plain(other)
     return is_known and one.untyped_storage()._cdata == other.untyped_storage()._cdata
 
 
-def _tensors(value: Any) -> Iterator[Any]:
-    if is_a(value, torch.Tensor):
-        yield value
-    elif is_a(value, list | tuple):
+def _parts(value: Any) -> Iterator[Any]:
+    if is_a(value, list | tuple):
         for part in value:
-            yield from _tensors(part)
+            yield from _parts(part)
     elif is_a(value, dict):
-        yield from _tensors(tuple(value.values()))
+        yield from _parts(tuple(value.values()))
+    else:
+        yield value

@@ -211,12 +211,14 @@ class Placement:
             the argument, sizes and strides of the result.
         sizes: where it lies row by row.
         dtype: type of the elements.
+        device: where it lives.
         is_new: it shares no memory with the operands.
     """
 
     layout: tuple[tuple[int, ...], tuple[int, ...], tuple[int, ...]] | None = None
     sizes: tuple[int, ...] | None = None
     dtype: torch.dtype | None = None
+    device: torch.device | None = None
     is_new: bool = False
 
 

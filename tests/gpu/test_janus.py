@@ -222,3 +222,13 @@ def test_what_overwrites_its_operand_equals_eager(name: str, dtype: torch.dtype)
     assert len(test_in_place.overwrites(speculated)) == 1
     with torch.no_grad():
         assert test_in_place.bits(speculated(x, y)) == test_in_place.bits(program(x, y))
+
+
+def test_a_number_of_the_host_is_not_overwritten_with_one_of_the_device() -> None:
+    def program(x: Tensor) -> Tensor:
+        return ((torch.ones(()) + 1) * x).neg()
+
+    x = torch.full((), 3.0, device=DEVICE)
+    speculated = test_in_place.calls(program, x)
+    with torch.no_grad():
+        assert_bitwise(speculated(x), program(x))

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
@@ -147,7 +148,41 @@ def given_out(x: Any, y: Any) -> Any:
     return torch.add(t, y, out=torch.empty(3, 4)) + 1
 
 
+def of_a_drawn_array(x: Any, y: Any) -> Any:
+    array = np.random.rand(3, 4)  # what users write
+    t = torch.as_tensor(array)
+    return (t + y).clone(), array
+
+
+def of_a_drawn_array_twice(x: Any, y: Any) -> Any:
+    array = np.random.rand(3, 4)
+    t = torch.from_numpy(array)
+    return (t * 2.0).clone(), torch.from_numpy(array) * 1
+
+
+KEPT = torch.ones(3, 4)
+
+
+@torch.library.custom_op("janus_lite_tests::kept", mutates_args=())
+def kept(x: torch.Tensor) -> torch.Tensor:
+    return KEPT
+
+
+def of_what_an_operator_keeps(x: Any, y: Any) -> Any:
+    t = kept(x)
+    return (t * y).clone()
+
+
+def of_a_product(x: Any, y: Any) -> Any:
+    """`einsum` gives a view where it need not compute."""
+    t = x * 1
+    u = torch.einsum("ij->ji", t)
+    return (u * 2).clone(), t.sum(), t * 3
+
+
 NOT_OVERWRITTEN = [
+    of_a_drawn_array, of_a_drawn_array_twice,
+    of_what_an_operator_keeps, of_a_product,
     later, seen_otherwise, turned, of_an_argument, of_another_type, of_whole_numbers,
     of_other_sizes, that_leaves, that_leaves_as_a_view, without_out, given_out,
 ]  # fmt: skip
@@ -158,8 +193,14 @@ def test_what_is_still_needed_is_not_overwritten(function: Function) -> None:
     speculated = calls(function, X, Y)
     assert overwrites(speculated) == []
     with torch.no_grad():
-        found, wanted = speculated(X, Y), function(X, Y)
+        np.random.seed(7)
+        found = speculated(X, Y)
+        np.random.seed(7)
+        wanted = function(X, Y)
     for one, other in zip(*map(torch.utils._pytree.tree_leaves, (found, wanted)), strict=True):
+        if isinstance(one, np.ndarray):
+            assert np.array_equal(one, other)
+            continue
         assert torch.equal(one, other)
         assert one.stride() == other.stride()
         assert one.is_inference() or one._version == other._version

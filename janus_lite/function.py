@@ -455,7 +455,7 @@ class SpeculativeFunction(Imperative):
             reasons=tuple(map(describe_reason, self.reasons)),
             last_miss=self.last_miss,
             is_descended=self._is_descended,
-            is_left_alone=self._is_left_alone,
+            is_left_alone=self.is_left_alone,
             children=tuple(child.explain() for child in self._children()),
         )
 

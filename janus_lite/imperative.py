@@ -55,11 +55,13 @@ class Imperative(_Exchangeable):
         original: the user's callable.
         name: shown in reports.
         cache: the graphs.
+        is_left_alone: whether calls reach the original without passing here.
     """
 
     original: Callable[..., Any]
     name: str
     cache: ConversionCache
+    is_left_alone: bool
     _roots: Roots
     _relaxed: frozenset[str]
     _is_top: bool
@@ -186,14 +188,14 @@ class Imperative(_Exchangeable):
         if plain is self._detour:  # which may turn out to be none
             return
         stances.watched.add(self)
-        self._is_left_alone = True
+        self.is_left_alone = True
         self.__call__ = plain
         if stances.depth:  # set by another thread meanwhile
             self.take_back()
 
     def take_back(self) -> None:
         """Answer calls here again."""
-        self._is_left_alone = False
+        self.is_left_alone = False
         self.__call__ = self._answer
 
     def _descend(self, *, is_final: bool = True) -> None:

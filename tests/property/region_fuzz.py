@@ -44,7 +44,7 @@ class Summary:
 
     @property
     def _calls(self) -> int:
-        return sum(v.stats.calls for v in self.verdicts)
+        return sum(v.calls for v in self.verdicts)
 
     def __str__(self) -> str:
         different = sum(v.difference is not None for v in self.verdicts)

@@ -47,21 +47,23 @@ class Verdict:
         difference: the first call that was not as in eager, and how; `None` when all were.
         stats: of the speculated function.
         codes: why calls stayed imperative.
+        calls: how many were made.
         raised: calls that raised, in both worlds alike.
+        uncounted: calls that came to us, raised in neither world and are not in `stats`.
     """
 
     program: RegionProgram
     difference: str | None
     stats: janus_lite.Stats
     codes: tuple[str, ...]
+    calls: int
     raised: int
+    uncounted: int
 
     @property
     def own_errors(self) -> int:
         """Replays that raised what eager does not; the call was answered imperatively then."""
-        if self.difference is not None:
-            return 0
-        return max(0, CALLS - self.stats.calls - self.raised)
+        return 0 if self.difference is not None else self.uncounted
 
     @property
     def is_silent(self) -> bool:
@@ -157,14 +159,19 @@ def run(program: RegionProgram, folder: Path, speculate: Speculate | None = None
     file.write_text(program.text, encoding="utf-8")
     plain, other = Twin(program, file), Twin(program, file)
     speculative = other.speculate(speculate or janus_lite.speculate)
-    difference, raised = None, 0
+    difference, calls, raised, uncounted = None, 0, 0, 0
     try:
         with _limited(LIMIT_S), warnings.catch_warnings():
             # Said once per process: the world that runs first would have it alone.
             warnings.simplefilter("ignore")
             for step in range(CALLS):
+                is_ours, counted = not speculative.is_left_alone, speculative.stats.calls
                 expected, found = plain.observe(step), other.observe(step)
-                raised += expected["error"] is not None
+                calls += 1
+                if expected["error"] is not None:
+                    raised += 1
+                elif is_ours and speculative.stats.calls == counted:
+                    uncounted += 1
                 difference = _difference(expected, found)
                 if difference is not None:
                     difference = f"call {step}: {difference}"
@@ -179,7 +186,9 @@ def run(program: RegionProgram, folder: Path, speculate: Speculate | None = None
         difference=difference,
         stats=speculative.stats,
         codes=tuple(reason.code.value for reason in speculative.reasons),
+        calls=calls,
         raised=raised,
+        uncounted=uncounted,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import logging
 import operator
+import threading
 import types
 import weakref
 from collections import Counter
@@ -67,6 +68,7 @@ class Imperative(_Exchangeable):
     _is_top: bool
     _takes_trials: bool
     _is_due: Callable[[int], bool] | None
+    _lock: threading.Lock
     _compile: Callable[..., Any] | None
     _owner: weakref.ref[torch.nn.Module] | None
     _misses: int
@@ -91,6 +93,11 @@ class Imperative(_Exchangeable):
         self._failed_at: Counter[Site | None] = Counter()
 
     # ------------------------------------------------------- function regions
+
+    @property
+    def is_being_recorded(self) -> bool:
+        """Whether some thread records a call of it."""
+        return self._lock.locked()
 
     def _regions_for(self, args: tuple[Any, ...]) -> Roots | None:
         """The regions that a recording may know; a recursion of our own is answered by us."""
@@ -142,7 +149,9 @@ class Imperative(_Exchangeable):
         self._misses += 1
         self._fallbacks += 1
         with rerunning() as is_outermost:
-            if is_outermost and not self._region_credit.take(self.cache.hits):
+            # While another thread records, this call says nothing about the ones to come.
+            counts = is_outermost and not any(r.is_being_recorded for r in self._roots.all())
+            if counts and not self._region_credit.take(self.cache.hits):
                 self._refuse_regions("one call in five needs a graph that it lacks")
             return self._run_routed(args, kwargs)
 

@@ -32,6 +32,10 @@ class Root(Protocol):
     def is_of_use(self) -> bool:
         """Whether calling it may be quicker than calling the original."""
 
+    @property
+    def is_being_recorded(self) -> bool:
+        """Whether some thread records a call of it."""
+
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Call it."""
 

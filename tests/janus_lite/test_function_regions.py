@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import contextvars
 import copy
 import gc
@@ -134,6 +135,27 @@ def test_threads_share_the_graphs_of_a_region() -> None:
     assert not wrong
     assert not any(thread.is_alive() for thread in threads)
     assert fast.forward.stats.hits > 60
+
+
+def test_calls_beside_a_recording_cost_no_credit() -> None:
+    """They cannot be recorded themselves, however many there are meanwhile."""
+    plain = BinaryTreeLSTM(WORDS, 4, 4)
+    fast = speculated(plain)
+    trees = binary_trees(60)
+    fast(trees[0])
+    fast(trees[1])
+    top = fast.forward
+    with contextlib.ExitStack() as recording:
+        for root in (top, *top._children()):
+            recording.enter_context(root._lock)
+        for tree in trees:
+            assert torch.equal(fast(tree)[0], plain(tree)[0])
+    for tree in trees:
+        assert torch.equal(fast(tree)[0], plain(tree)[0])
+
+    assert top.stats.hits > 40
+    assert all_converted(fast) == 2
+    assert Code.RECURSION not in {reason.code for reason in top.reasons}
 
 
 def test_the_module_dies_with_its_regions() -> None:

@@ -196,10 +196,10 @@ class Imperative(_Exchangeable):
     def _leave_alone(self, plain: Callable[..., Any]) -> None:
         if plain is self._detour:  # which may turn out to be none
             return
-        stances.watched.add(self)
+        stances.watch(self)
         self.is_left_alone = True
         self.__call__ = plain
-        if stances.depth:  # set by another thread meanwhile
+        if stances.depth or self._plain is not plain:  # another thread was here meanwhile
             self.take_back()
 
     def take_back(self) -> None:

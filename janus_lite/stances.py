@@ -27,7 +27,7 @@ class Watched(Protocol):
         """Look at them again."""
 
 
-watched: weakref.WeakSet[Watched] = weakref.WeakSet()
+_watched: weakref.WeakSet[Watched] = weakref.WeakSet()
 _local = _Local()
 _lock = threading.Lock()
 depth = 0  # stances in force in any thread: the hot path asks no more while it is 0
@@ -37,6 +37,12 @@ def _count(change: int) -> None:
     global depth
     with _lock:
         depth += change
+
+
+def watch(function: Watched) -> None:
+    """Tell a function when a stance comes that it has to look at."""
+    with _lock:
+        _watched.add(function)
 
 
 def current() -> str:
@@ -63,7 +69,9 @@ class stance:  # noqa: N801  # used like a function: `with stance("force_eager")
         _local.stack = (*_local.stack, self._name)
         _count(1)
         if self._name == "fail_on_miss":  # to all others it is the same
-            for function in list(watched):
+            with _lock:
+                functions = list(_watched)
+            for function in functions:
                 function.take_back()
 
     def __exit__(self, *exception: object) -> None:

@@ -141,3 +141,15 @@ def test_methods_are_bound_as_before() -> None:
     assert torch.equal(other.scaled(x=X)[0], X * 3)
     with pytest.raises(TypeError, match="missing 1 required positional argument: 'x'"):
         holder.scaled()  # type: ignore[call-arg]  # on purpose
+
+
+def test_a_call_that_meets_a_reset_leaves_nothing_behind() -> None:
+    """Another thread looked at the function just before, and is about to leave it alone."""
+    speculated = left_alone(escaping)
+    plain = speculated._plain
+    speculated.reset()
+    speculated._leave_alone(plain)
+    assert not speculated.is_left_alone
+    speculated(X)
+    assert speculated.stats.recorded
+    assert not speculated.is_left_alone

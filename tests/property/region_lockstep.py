@@ -19,8 +19,10 @@ from typing import Any
 import torch
 
 import janus_lite
+from janus_lite import config
 from janus_lite.errors import Code
 from janus_lite.function import SpeculativeFunction
+from janus_lite.runtime.profit import IN_A_ROW, MOST_TURNS
 from tests.differential.harness import load
 from tests.differential.snapshot import Snapshot
 from tests.property.region_programs import RegionProgram
@@ -28,8 +30,9 @@ from tests.property.region_programs import RegionProgram
 CALLS = 80
 # Of processor time, for all calls of a program together. None takes a tenth of it.
 LIMIT_S = 60.0
-# A new graph may be tried against so many imperative calls, which needs no reason.
-TRIAL_CALLS = 8
+# So many imperative calls for each graph need no reason; more where its trial takes them.
+FEW_CALLS = 8
+TRIAL_CALLS = MOST_TURNS * IN_A_ROW
 
 Speculate = Callable[[Any], Any]
 
@@ -49,6 +52,7 @@ class Verdict:
         codes: why calls stayed imperative.
         calls: how many were made.
         raised: calls that raised, in both worlds alike.
+        spared: imperative calls for each graph that need no reason.
         uncounted: calls that came to us, raised in neither world and are not in `stats`.
     """
 
@@ -58,6 +62,7 @@ class Verdict:
     codes: tuple[str, ...]
     calls: int
     raised: int
+    spared: int
     uncounted: int
 
     @property
@@ -70,7 +75,7 @@ class Verdict:
         """Whether calls stayed imperative, for other reasons than errors, without one code."""
         stats = self.stats
         imperative = stats.calls - stats.hits - stats.converted - self.raised
-        return imperative > TRIAL_CALLS * stats.converted and not self.codes
+        return imperative > self.spared * stats.converted and not self.codes
 
     @property
     def has_failed(self) -> bool:
@@ -188,6 +193,7 @@ def run(program: RegionProgram, folder: Path, speculate: Speculate | None = None
         codes=tuple(reason.code.value for reason in speculative.reasons),
         calls=calls,
         raised=raised,
+        spared=TRIAL_CALLS if config.current().profit else FEW_CALLS,
         uncounted=uncounted,
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,8 @@ from tests.property.region_fuzz import Summary, describe, main, programs, run_al
 from tests.property.region_lockstep import Verdict, run, shrink
 from tests.property.region_programs import make
 
-WORKERS = 2
+# Under several test processes each of them runs its programs one after another.
+WORKERS = 1 if "PYTEST_XDIST_WORKER" in os.environ else 2
 LARGE_EVERY = 20
 DAILY_BATCHES = (range(100), range(100, 200))
 NIGHTLY_BATCHES = range(10)

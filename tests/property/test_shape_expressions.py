@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import janus_lite
@@ -192,7 +192,11 @@ def test_a_random_chain_equals_eager(source: str, sizes: list[tuple[int, int]]) 
 @pytest.mark.nightly
 @pytest.mark.timeout(1800)
 @pytest.mark.filterwarnings("ignore")
-@settings(deadline=None, max_examples=1500)
+@settings(
+    deadline=None,
+    max_examples=1500,
+    suppress_health_check=[HealthCheck.too_slow],  # on a busy machine
+)
 @given(source=chains(), sizes=SIZES)
 def test_many_random_chains_equal_eager(source: str, sizes: list[tuple[int, int]]) -> None:
     inputs = [torch.randn(*size) for size in sizes]
